@@ -1,0 +1,35 @@
+"""What examples may use without defining it: ``torch``, a small seeded ``model`` and a batch ``x`` of two images."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # no test opens a window
+
+
+def example_names() -> dict[str, Any]:
+    """A fresh ``model`` (10 classes; its last spatial layer is ``relu2``), ``x`` of shape (2, 3, 12, 12), ``torch``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = OrderedDict(
+            conv1=nn.Conv2d(3, 8, 3, padding=1),
+            relu1=nn.ReLU(),
+            pool1=nn.MaxPool2d(2),
+            conv2=nn.Conv2d(8, 16, 3, padding=1),
+            relu2=nn.ReLU(),
+            gap=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            fc=nn.Linear(16, 10),
+        )
+        return {"torch": torch, "model": nn.Sequential(layers).eval(), "x": torch.randn(2, 3, 12, 12)}
+
+
+@pytest.fixture(autouse=True)
+def _examples(doctest_namespace: dict[str, Any]) -> None:
+    doctest_namespace.update(example_names())
