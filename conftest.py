@@ -13,8 +13,9 @@ from torch import nn
 os.environ.setdefault("MPLBACKEND", "Agg")  # no test opens a window
 
 
-def example_names() -> dict[str, Any]:
-    """A fresh ``model`` (10 classes; its last spatial layer is ``relu2``), ``x`` of shape (2, 3, 12, 12), ``torch``."""
+@pytest.fixture(autouse=True)
+def _examples(doctest_namespace: dict[str, Any]) -> None:
+    """Fresh for every test: ``model`` has 10 classes and the last spatial layer ``relu2``; ``x`` is (2, 3, 12, 12)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         layers = OrderedDict(
@@ -27,9 +28,4 @@ def example_names() -> dict[str, Any]:
             flatten=nn.Flatten(),
             fc=nn.Linear(16, 10),
         )
-        return {"torch": torch, "model": nn.Sequential(layers).eval(), "x": torch.randn(2, 3, 12, 12)}
-
-
-@pytest.fixture(autouse=True)
-def _examples(doctest_namespace: dict[str, Any]) -> None:
-    doctest_namespace.update(example_names())
+        doctest_namespace.update(torch=torch, model=nn.Sequential(layers).eval(), x=torch.randn(2, 3, 12, 12))

@@ -1,0 +1,134 @@
+"""Everything that the documentation shows is run: Python, the shell commands of attrib, the gallery."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib.util
+import re
+import runpy
+import shlex
+import socket
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from attrib.cli import main
+from attrib.registry import METHODS
+
+ROOT = Path(__file__).parent.parent
+BUILT = {"_build", "gallery_out", "generated"}
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *(path for path in sorted((ROOT / "docs").rglob("*.md")) if not BUILT & set(path.parts)),
+]
+GALLERY = sorted((ROOT / "docs" / "gallery").glob("*.py"))
+SECTIONS = ("Formula", "Example", "Cost", "When it misleads", "In Captum", "References")
+
+FENCE = re.compile(r"^```(?P<kind>\S*)[^\n]*\n(?P<body>.*?)^```\s*$", re.MULTILINE | re.DOTALL)
+SKIP = re.compile(r"<!-- skip: (?P<reason>[^>]+) -->\s*\Z")
+NEEDS = re.compile(r"<!-- needs: (?P<packages>[^>]+) -->")
+
+
+@dataclass(frozen=True)
+class Block:
+    kind: str
+    body: str
+    line: int
+    output: str | None  # of the ```text block that follows at once
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """The runnable blocks of a page, with the outputs that it promises."""
+    fences = list(FENCE.finditer(text))
+    for fence, following in zip(fences, [*fences[1:], None], strict=True):
+        if fence["kind"] not in {"python", "console"} or SKIP.search(text[: fence.start()]):
+            continue
+        shown = (
+            following is not None and following["kind"] == "text" and not text[fence.end() : following.start()].strip()
+        )
+        yield Block(
+            fence["kind"], fence["body"], text.count("\n", 0, fence.start("body")), following["body"] if shown else None
+        )
+
+
+def execute(block: Block, path: Path, names: dict[str, object]) -> str:
+    """Run one block; return what it printed."""
+    printed = StringIO()
+    with redirect_stdout(printed):
+        if block.kind == "python":
+            exec(compile("\n" * block.line + block.body, str(path), "exec"), names)  # noqa: S102  our own pages
+        else:
+            for line in block.body.replace("\\\n", " ").splitlines():
+                if line.startswith("$ attrib "):
+                    assert main(shlex.split(line)[2:]) == 0, line
+    return printed.getvalue()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory with ``photo.png``, and no network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("documentation must work without the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    y, x = np.mgrid[:96, :128]
+    photo = np.stack([x * 2, y * 2, np.where((x - 40) ** 2 + (y - 50) ** 2 < 900, 255, 30)], -1).astype(np.uint8)
+    Image.fromarray(photo).save("photo.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_page_does_what_it_says(path: Path, desk: Path, doctest_namespace: dict[str, object]) -> None:
+    text = path.read_text(encoding="utf-8")
+    for package in (name for found in NEEDS.finditer(text) for name in found["packages"].split()):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    names: dict[str, object] = {"__name__": "__main__", "image": Image.open("photo.png"), **doctest_namespace}
+    same = doctest.OutputChecker().check_output
+    for block in blocks(text):
+        printed = execute(block, path, names)
+        if block.output is not None:
+            assert same(block.output, printed, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE), printed
+    plt.close("all")
+
+
+def test_a_block_is_skipped_only_where_a_reason_stands_before_it() -> None:
+    hidden = "<!-- skip: downloads weights -->\n```python\n2\n```\n"
+    page = f"```python\n1\n```\n\n{hidden}\n```python\nprint(3)\n```\n```text\n3\n```\n"
+    assert [(block.body, block.line, block.output) for block in blocks(page)] == [
+        ("1\n", 1, None),
+        ("print(3)\n", 10, "3\n"),
+    ]
+
+
+@pytest.mark.parametrize("path", GALLERY, ids=lambda path: path.stem)
+def test_a_gallery_script_is_short_titled_and_draws_one_figure(path: Path, desk: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    title, underline = (ast.get_docstring(ast.parse(source)) or "").splitlines()[:2]
+    plt.close("all")
+    with redirect_stdout(StringIO()):
+        runpy.run_path(str(path), run_name="__main__")
+    assert set(underline) == {"="}
+    assert len(underline) >= len(title)
+    assert len(source.splitlines()) < 40
+    assert len(plt.get_fignums()) == 1
+    plt.close("all")
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].__module__.startswith("attrib.methods.")])
+def test_every_method_has_a_reference_page(name: str) -> None:
+    page = (ROOT / "docs" / "reference" / "methods" / f"{name}.md").read_text(encoding="utf-8")
+    assert [section for section in SECTIONS if f"## {section}\n" not in page] == []
+    assert page.partition("\n")[0].endswith(f"(`{name}`)")
