@@ -15,15 +15,17 @@ os.environ.setdefault("MPLBACKEND", "Agg")  # no test opens a window
 
 @pytest.fixture(autouse=True)
 def _examples(doctest_namespace: dict[str, Any]) -> None:
-    """Fresh for every test: ``model`` has 10 classes and the last spatial layer ``relu2``; ``x`` is (2, 3, 12, 12)."""
+    """Make them anew for every test; ``model`` has 10 classes, ``x`` has shape (2, 3, 12, 12)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         layers = OrderedDict(
-            conv1=nn.Conv2d(3, 8, 3, padding=1),
-            relu1=nn.ReLU(),
-            pool1=nn.MaxPool2d(2),
-            conv2=nn.Conv2d(8, 16, 3, padding=1),
+            stem=nn.Conv2d(3, 4, 3, padding=1),
+            relu=nn.ReLU(),
+            conv=nn.Conv2d(4, 4, 3, padding=1),
             relu2=nn.ReLU(),
+            pool=nn.MaxPool2d(2),
+            conv3=nn.Conv2d(4, 16, 3, padding=1),
+            relu3=nn.ReLU(),
             gap=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),
             fc=nn.Linear(16, 10),
