@@ -1,0 +1,133 @@
+"""Argument checks: the one place that words messages about arguments.
+
+Each check returns the checked value, so that it can be used inside an assignment. None of them depends on
+``__debug__``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from attrib.errors import InputError, LayerError, MissingDependency, ShapeError, did_you_mean
+
+V = TypeVar("V")
+
+
+def choice(what: str, value: V, options: Sequence[V]) -> V:
+    """``value`` must be one of ``options``."""
+    if value not in options:
+        hint = did_you_mean(str(value), [str(o) for o in options])
+        raise InputError(f"{what} must be one of {', '.join(map(repr, options))}; got {value!r}.{hint}")
+    return value
+
+
+def integer(what: str, value: object, minimum: int | None = None) -> int:
+    """``value`` must be a whole number (NumPy integers count, booleans do not) of at least ``minimum``."""
+    bound = "" if minimum is None else f" >= {minimum}"
+    try:
+        number = int(value.__index__())  # type: ignore[attr-defined]
+    except (AttributeError, TypeError):
+        raise InputError(f"{what} must be an integer{bound}; got {value!r}.") from None
+    if isinstance(value, bool) or (minimum is not None and number < minimum):
+        raise InputError(f"{what} must be an integer{bound}; got {value!r}.")
+    return number
+
+
+def pair(what: str, value: object, minimum: int = 1) -> tuple[int, int]:
+    """``value`` must be one integer, or two for height and width."""
+    items = tuple(value) if isinstance(value, (tuple, list, torch.Size)) else (value, value)
+    if len(items) != 2:
+        raise InputError(f"{what} must be an int or a pair (height, width); got {value!r}.")
+    return integer(what, items[0], minimum), integer(what, items[1], minimum)
+
+
+def number(what: str, value: object, low: float = float("-inf"), high: float = float("inf")) -> float:
+    """``value`` must be a finite real number in ``[low, high]``."""
+    try:
+        real = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        real = float("nan")
+    if isinstance(value, bool) or not low <= real <= high or real in (float("inf"), float("-inf")):
+        raise InputError(f"{what} must be a finite number in [{low:g}, {high:g}]; got {value!r}.")
+    return real
+
+
+def shape(tensor: Tensor, pattern: str, what: str = "maps", **sizes: int) -> Tensor:
+    """``tensor`` must match ``pattern``, such as ``"n 1 h w"``; letters bind sizes, ``sizes`` fixes some.
+
+    Example:
+        >>> shape(torch.zeros(4, 1, 7, 7), "n 1 h w", n=4).shape
+        torch.Size([4, 1, 7, 7])
+    """
+    axes = pattern.split()
+    bound = dict(sizes)
+    fits = tensor.ndim == len(axes)
+    for axis, size in zip(axes, tensor.shape, strict=False):
+        fits = fits and size == (int(axis) if axis.isdigit() else bound.setdefault(axis, size))
+    if not fits:
+        names = [axis if axis.isdigit() else axis.upper() for axis in axes]
+        known = [f"{a}={sizes[a.lower()]}" if a.lower() in sizes else a for a in names]
+        raise ShapeError(f"{what} must have shape ({', '.join(known)}); got {tuple(tensor.shape)}.")
+    return tensor
+
+
+def spatial(act: Tensor, layer: str | None) -> Tensor:
+    """The activation at ``layer`` must have locations."""
+    if act.ndim != 4:
+        raise LayerError(
+            f"layer {layer!r} must be spatial, (N, K, h, w); it gives {tuple(act.shape)}. "
+            "Choose an earlier layer, or layer='auto' for the last spatial one."
+        )
+    return act
+
+
+def batch(inputs: object) -> tuple[Tensor, ...]:
+    """``inputs`` must be floating-point, finite tensors with one common, non-zero batch size."""
+    items = inputs if isinstance(inputs, tuple) else (inputs,)
+    if not items:
+        raise InputError("inputs must be a Tensor or a non-empty tuple of Tensors; got ().")
+    for item in items:
+        if not isinstance(item, Tensor):
+            hint = " Convert it with torch.from_numpy." if type(item).__module__ == "numpy" else ""
+            raise InputError(f"inputs must be a Tensor or a tuple of Tensors; got {type(item).__name__}.{hint}")
+        _one(item)
+    if len({len(item) for item in items}) > 1:
+        raise ShapeError(f"inputs must share one batch size; got {[len(item) for item in items]}.")
+    return items
+
+
+def _one(item: Tensor) -> None:
+    if not item.is_floating_point():
+        raise InputError(
+            f"inputs must be floating point; got {item.dtype}. Convert and normalise as the model expects; "
+            "pass token ids and other whole numbers as additional_forward_args."
+        )
+    if item.ndim < 2 or 0 in item.shape:
+        raise ShapeError(
+            f"inputs must have shape (N, C, H, W) with no empty axis; got {tuple(item.shape)}. "
+            "One image needs a batch axis: x[None]."
+        )
+    if not torch.isfinite(item).all():
+        bad = int((~torch.isfinite(item)).sum())
+        raise InputError(f"inputs must be finite; got {bad} NaN or infinite values of {item.numel()}.")
+
+
+def require(package: str, purpose: str, extra: str) -> ModuleType:
+    """Import an optional ``package``, or say which extra brings it."""
+    try:
+        return import_module(package)
+    except ImportError as exc:
+        raise MissingDependency(f"{purpose} needs {package}: pip install 'attrib[{extra}]'.") from exc
+
+
+def unknown_options(what: str, given: dict[str, Any], known: Sequence[str]) -> None:
+    """Refuse keyword arguments that nobody reads."""
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{what} has no option {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}.")

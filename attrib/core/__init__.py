@@ -1,0 +1,56 @@
+"""Mechanisms: what is asked, where, and how the model is run to answer. No paper is mentioned here."""
+
+from attrib.core.attribution import Attribution, frozen
+from attrib.core.capture import capture
+from attrib.core.cost import Cost, count
+from attrib.core.layers import auto_layer, layer_table, resolve, unwrap
+from attrib.core.masks import Given, Masks, Ranked, Windows
+from attrib.core.objective import (
+    Channel,
+    ClassScore,
+    Custom,
+    Neuron,
+    Objective,
+    Output,
+    Predicted,
+    as_objective,
+)
+from attrib.core.perturb import Baseline, SweepOptions, gaussian_blur, resolve_baseline, sweep
+from attrib.core.query import Clean, Gradient, Query
+from attrib.core.rules import Coverage, deconv, guided, rules
+
+__all__ = [
+    "Attribution",
+    "Baseline",
+    "Channel",
+    "ClassScore",
+    "Clean",
+    "Cost",
+    "Coverage",
+    "Custom",
+    "Given",
+    "Gradient",
+    "Masks",
+    "Neuron",
+    "Objective",
+    "Output",
+    "Predicted",
+    "Query",
+    "Ranked",
+    "SweepOptions",
+    "Windows",
+    "as_objective",
+    "auto_layer",
+    "capture",
+    "count",
+    "deconv",
+    "frozen",
+    "gaussian_blur",
+    "guided",
+    "layer_table",
+    "resolve",
+    "resolve_baseline",
+    "rules",
+    "sweep",
+    "unwrap",
+]

@@ -1,0 +1,114 @@
+"""Which calls, and which autograd nodes, are activations, and of which family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+KINDS = {
+    "relu": "ReLU",
+    "relu6": "ReLU6",
+    "leaky_relu": "LeakyReLU",
+    "prelu": "PReLU",
+    "rrelu": "RReLU",
+    "elu": "ELU",
+    "selu": "SELU",
+    "celu": "CELU",
+    "silu": "SiLU",
+    "gelu": "GELU",
+    "hardswish": "Hardswish",
+    "mish": "Mish",
+    "compiled": "compiled region",
+    "checkpointed": "checkpointed region",
+}
+# Rectifiers are monotone, so "the positive part of the gradient" means what the papers mean. The smooth ones have
+# negative slopes of their own: no paper defines the rules there, so they are overridden only on request.
+RECTIFIERS = ("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu")
+SMOOTH = ("silu", "gelu", "hardswish", "mish")
+FAMILIES = (*RECTIFIERS, *SMOOTH)
+
+
+def _spellings() -> dict[Any, str]:
+    table: dict[Any, str] = {}
+    for family in FAMILIES:
+        for owner in (F, torch, Tensor, torch._C._nn):
+            for name in (family, f"{family}_"):
+                if hasattr(owner, name):
+                    table[getattr(owner, name)] = family
+    return table
+
+
+_SPELLINGS = _spellings()
+_CLAMPS = {getattr(o, n) for o in (torch, Tensor) for n in ("clamp", "clamp_", "clip", "clip_") if hasattr(o, n)}
+_CLAMPS_MIN = {getattr(o, n) for o in (torch, Tensor) for n in ("clamp_min", "clamp_min_") if hasattr(o, n)}
+_MAXIMA = {getattr(o, n) for o in (torch, Tensor) for n in ("maximum", "fmax", "max")}
+_HARDTANHS = {F.hardtanh, F.hardtanh_, torch._C._nn.hardtanh, torch._C._nn.hardtanh_}
+_THRESHOLDS = {F.threshold, F.threshold_, torch.threshold, torch.threshold_}
+
+
+def _is_zero(value: object) -> bool:
+    """A bound of zero: a number, or a constant tensor of zeros."""
+    if isinstance(value, Tensor):
+        return not value.requires_grad and not bool(value.any())
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0
+
+
+def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, *names: str) -> Any:
+    if len(args) > position:
+        return args[position]
+    return next((kwargs[name] for name in names if name in kwargs), None)
+
+
+def family_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """Return the activation family of a call, seen through clamps, maxima and thresholds; None if it is none."""
+    try:
+        if func in _SPELLINGS:
+            return _SPELLINGS[func]
+        bounded = func in _CLAMPS or func in _HARDTANHS
+    except TypeError:  # an unhashable callable is no torch function
+        return None
+    if bounded:
+        low = _argument(args, kwargs, 1, "min", "min_val")
+        high = _argument(args, kwargs, 2, "max", "max_val")
+        return None if not _is_zero(low) else "relu" if high is None else "relu6"
+    if func in _CLAMPS_MIN:
+        return "relu" if _is_zero(_argument(args, kwargs, 1, "min")) else None
+    if func in _MAXIMA:
+        other = _argument(args, kwargs, 1, "other")
+        return "relu" if isinstance(other, Tensor) and _is_zero(other) else None
+    if func in _THRESHOLDS:
+        bounds = (_argument(args, kwargs, 1, "threshold"), _argument(args, kwargs, 2, "value"))
+        return "relu" if all(map(_is_zero, bounds)) else None
+    return None
+
+
+_NODES = {
+    "ReluBackward0": "relu",
+    "LeakyReluBackward0": "leaky_relu",
+    "PreluKernelBackward0": "prelu",
+    "RreluWithNoiseBackward0": "rrelu",
+    "EluBackward0": "elu",
+    "CeluBackward0": "celu",
+    "SeluBackward0": "selu",
+    "SiluBackward0": "silu",
+    "GeluBackward0": "gelu",
+    "HardswishBackward0": "hardswish",
+    "MishBackward0": "mish",
+    "CompiledFunctionBackward": "compiled",
+    "CheckpointFunctionBackward": "checkpointed",
+}
+
+
+def family_of_node(node: Any) -> str | None:
+    """Return the family of an autograd node that no rule took over; custom functions go by their own name."""
+    name = node.name()
+    if name in ("HardtanhBackward0", "ThresholdBackward0"):
+        low = getattr(node, "_saved_min_val", getattr(node, "_saved_threshold", None))
+        return ("relu6" if name == "HardtanhBackward0" else "relu") if _is_zero(low) else None
+    if name in _NODES:
+        return _NODES[name]
+    is_custom = isinstance(node, torch.autograd.function.BackwardCFunction)
+    return name.removesuffix("Backward") if is_custom else None

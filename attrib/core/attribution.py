@@ -1,0 +1,176 @@
+"""The one door: every method is an `Attribution`, which is a Captum `Attribution`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, ClassVar, TypeVar, cast
+
+import torch
+from captum.attr import Attribution as CaptumAttribution
+from captum.log import log_usage
+from torch import Tensor, nn
+
+from attrib import checks
+from attrib.core.layers import auto_layer, resolve, unwrap
+from attrib.core.objective import as_objective
+from attrib.core.query import Query
+from attrib.errors import InputError, LayerError, ModelError, ShapeError
+
+Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
+
+
+def _module(model: Callable[..., Any]) -> nn.Module | None:
+    """The module whose state a call of ``model`` depends on: itself, or the owner of a bound method."""
+    if isinstance(model, nn.Module):
+        return model
+    owner = getattr(model, "__self__", None)
+    return owner if isinstance(owner, nn.Module) else None
+
+
+@contextmanager
+def frozen(model: Callable[..., Any]) -> Iterator[None]:
+    """Run the block with the model in evaluation mode and without weight gradients, leaving no trace.
+
+    Per-module ``training`` flags, per-parameter ``requires_grad``, buffers and torch's random state (CPU, and CUDA
+    once it is initialised) are put back afterwards, also when the block raises. Autograd is switched on. Of a plain
+    function, whose module cannot be seen, only the random state is kept.
+    """
+    if torch.is_inference_mode_enabled():
+        raise ModelError(
+            "explanations need autograd, which torch.inference_mode() forbids. Leave that block, or use no_grad()."
+        )
+    module = _module(model)
+    with ExitStack() as undo:
+        devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+        undo.enter_context(torch.random.fork_rng(devices=devices))
+        if module is not None:
+            for part in module.modules():
+                undo.callback(setattr, part, "training", part.training)
+                part.training = False  # not .eval(): some modules override it to merge or change weights
+                _keep_buffers(part, undo)
+                if "_orig_mod" in part._modules:  # hooks and rules do not reach into compiled code
+                    undo.enter_context(torch.compiler.set_stance("force_eager"))
+            for weight in module.parameters():
+                undo.callback(weight.requires_grad_, weight.requires_grad)
+                weight.requires_grad_(False)
+        undo.enter_context(torch.enable_grad())
+        yield
+
+
+def _keep_buffers(part: nn.Module, undo: ExitStack) -> None:
+    def restore(name: str, buffer: Tensor, copy: Tensor) -> None:
+        if not torch.equal(buffer, copy):
+            with torch.no_grad():
+                buffer.copy_(copy)
+        part._buffers[name] = buffer
+
+    for name, buffer in part._buffers.items():
+        if buffer is not None:
+            undo.callback(restore, name, buffer, buffer.detach().clone())
+
+
+class Attribution(CaptumAttribution, ABC):
+    """One method. Subclasses write `_attribute` and nothing else of the flow.
+
+    Args:
+        model: an ``nn.Module``, or any callable where no layer is needed.
+        layer: where to explain: a dotted name, an address such as ``"layer4.1.relu#0"``, a module, ``"auto"`` (the last
+            spatial layer) or None (the inputs, or ``"auto"`` for methods that need a layer).
+    """
+
+    name: ClassVar[str]
+    needs_layer: ClassVar[bool] = False
+
+    def __init__(self, model: Callable[..., Any], layer: str | nn.Module | None = None) -> None:
+        if not callable(model):
+            raise InputError(f"model must be an nn.Module or a callable; got {model!r}.")
+        super().__init__(unwrap(model))
+        self.model = self.forward_func
+        self.layer = self._address(layer)
+
+    def _address(self, layer: str | nn.Module | None) -> str | None:
+        return layer if layer is None or layer == "auto" else resolve(self.model, layer)
+
+    # log_usage wraps with functools.wraps: Captum's NoiseTunnel calls attribute.__wrapped__.
+    @log_usage()  # type: ignore[no-untyped-call]
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: object = None,
+        layer: str | nn.Module | None = None,
+        *,
+        additional_forward_args: object = None,
+    ) -> Inputs:
+        """Explain ``target`` for each example of ``inputs``.
+
+        Args:
+            inputs: Tensor ``(N, C, H, W)``, or a tuple of tensors that share N.
+            target: what to explain, see `attrib.core.objective.as_objective`.
+            layer: overrides the constructor's for this call.
+            additional_forward_args: one further argument of the model, or a tuple of them.
+
+        Returns:
+            The maps: a Tensor for a Tensor, a tuple for a tuple. Signed, raw, detached, contiguous; shape and meaning
+            are the class's Convention.
+        """
+        with self.asking(inputs, target, layer, additional_forward_args=additional_forward_args) as query:
+            maps = self._attribute(query)
+        return cast(Inputs, self._pack(maps, isinstance(inputs, tuple)))
+
+    @contextmanager
+    def asking(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: object = None,
+        layer: str | nn.Module | None = None,
+        *,
+        additional_forward_args: object = None,
+    ) -> Iterator[Query]:
+        """Check the arguments of `attribute` and open the `Query` that answers them, with the model `frozen`."""
+        tensors = checks.batch(inputs)
+        self._refuse_unbatched(tensors)
+        extra = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
+        extra = () if additional_forward_args is None else extra
+        objective = as_objective(target)
+        with frozen(self.model):
+            tensors = tuple(x.detach().clone() if x.is_inference() else x.detach() for x in tensors)
+            address = self._choose_layer(layer, tensors, extra)
+            yield Query(self.model, tensors, objective, address, extra)
+
+    @abstractmethod
+    def _attribute(self, query: Query) -> Tensor | tuple[Tensor, ...]:
+        """Return one map for a layer or a single input, else one per input; runs inside `frozen`."""
+
+    def attribute_future(self) -> None:
+        """Not implemented, as in Captum's methods."""
+        raise NotImplementedError(f"attribute_future is not implemented for {type(self).__name__}")
+
+    def _choose_layer(
+        self, layer: str | nn.Module | None, tensors: tuple[Tensor, ...], extra: tuple[Any, ...]
+    ) -> str | None:
+        address = self._address(layer) or self.layer
+        if address == "auto" or (address is None and self.needs_layer):
+            address = auto_layer(self.model, tensors, extra)
+        if address is not None and not isinstance(self.model, nn.Module):
+            raise LayerError(f"layer {address!r} needs an nn.Module; the model is a {type(self.model).__name__}.")
+        return address
+
+    def _refuse_unbatched(self, tensors: tuple[Tensor, ...]) -> None:
+        module = _module(self.model)
+        first = None if module is None else next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
+        if first is not None and len(tensors) == 1 and tensors[0].ndim == 3:  # conv2d would take it, and mean (C, H, W)
+            raise ShapeError(
+                f"inputs must have shape (N, C, H, W); got {tuple(tensors[0].shape)}. One image needs a batch axis: x[None]."
+            )
+
+    def _pack(self, maps: Tensor | tuple[Tensor, ...], as_tuple: bool) -> Tensor | tuple[Tensor, ...]:
+        items = tuple(m.detach().contiguous() for m in (maps if isinstance(maps, tuple) else (maps,)))
+        for item in items:
+            if not torch.isfinite(item).all():
+                raise ModelError(
+                    f"{type(self).__name__} gave NaN or infinite values; the model's score or gradient is not finite "
+                    "for this input. Try float64, or check the weights."
+                )
+        return items if as_tuple or len(items) > 1 else items[0]

@@ -1,0 +1,172 @@
+"""Backward overrides: inside a with-block, activations get another backward pass, however they are called.
+
+A rule maps ``(grad_out, grad_in)``, the gradient at the activation's output and the true gradient at its input, to
+the gradient that is passed on. Overrides act on the *call*, not on the module: ``nn.ReLU`` in place or not, reused or
+not, ``F.relu``, ``torch.relu``, ``x.relu_()``, ``x.clamp(min=0)`` and ``torch.maximum(x, 0)`` alike, and only on the
+branch of that call when its input is used elsewhere too. The finished graph is then searched for activations that
+escaped (scripted or compiled code, foreign kernels), so a result that would silently be the plain gradient is
+an error.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from attrib import checks
+from attrib.core.activations import FAMILIES, KINDS, RECTIFIERS, SMOOTH, family_of, family_of_node
+from attrib.errors import RuleError
+
+log = logging.getLogger("attrib")
+Rule = Callable[[Tensor, Tensor], Tensor]
+Activations = Literal["rectifiers", "all"] | Sequence[str]
+
+
+def guided(grad_out: Tensor, grad_in: Tensor) -> Tensor:
+    """Pass the positive part of the true gradient."""
+    return grad_in.clamp(min=0)
+
+
+def deconv(grad_out: Tensor, grad_in: Tensor) -> Tensor:
+    """Pass the positive part of what comes from above, whatever the activation did in the forward pass."""
+    return grad_out.clamp(min=0)
+
+
+def override(rule: Rule, activations: Activations) -> dict[str, Rule]:
+    """Give ``rule`` to ``"rectifiers"``, to ``"all"`` activations, or to the families listed."""
+    if isinstance(activations, str):
+        checks.choice("activations", activations, ("rectifiers", "all"))
+        return dict.fromkeys(RECTIFIERS if activations == "rectifiers" else FAMILIES, rule)
+    return dict.fromkeys((checks.choice("activation family", f, FAMILIES) for f in activations), rule)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many activations of each family were overridden, and how many were left alone, on the way to a score.
+
+    ``escaped`` are calls of a family that has a rule which did not get it; the gradient would be wrong.
+    """
+
+    overrode: Mapping[str, int]
+    escaped: Mapping[str, int]
+    left: Mapping[str, int]
+
+    def __str__(self) -> str:
+        parts = [
+            f"{self.overrode.get(f, 0)} of {self.overrode.get(f, 0) + self.escaped.get(f, 0)} {KINDS[f]}"
+            for f in sorted({*self.overrode, *self.escaped})
+        ]
+        text = f"overrode {', '.join(parts)}" if parts else "overrode nothing"
+        return f"{text}; left {self._listed(self.left)} alone" if self.left else text
+
+    @staticmethod
+    def _listed(counts: Mapping[str, int]) -> str:
+        return ", ".join(f"{n} {KINDS.get(f, f)}" for f, n in sorted(counts.items()))
+
+    def check(self) -> None:
+        """Raise unless at least one activation was overridden and none escaped."""
+        if self.escaped:
+            raise RuleError(
+                f"every activation of a family must follow its rule; {self._listed(self.escaped)} did not ({self}). "
+                "They run in scripted, compiled or checkpointed code: pass the plain eager module."
+            )
+        if not self.overrode:
+            found = f"the model uses {self._listed(self.left)}" if self.left else "the model uses no activation"
+            remedy = "Use activations='all' to override these too, or Saliency." if self.left else "Use Saliency."
+            raise RuleError(
+                f"no activation was overridden ({found}), so the result would be the plain gradient. {remedy}"
+            )
+        log.info("%s", self)
+        if any(family in SMOOTH for family in self.left):
+            warnings.warn(
+                f"{self}. Their true gradient was used: the rule is not defined for smooth activations. "
+                "activations='all' overrides them too.",
+                stacklevel=2,
+            )
+
+
+class _Ruled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, op: Callable[[Tensor], Tensor], rule: Rule, family: str) -> Tensor:
+        with torch.enable_grad():
+            ctx.inner = x.detach().requires_grad_(True)
+            ctx.out = op(ctx.inner)
+        ctx.rule, ctx.family = rule, family
+        return ctx.out.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (grad_in,) = torch.autograd.grad(ctx.out, ctx.inner, grads[0], retain_graph=True)
+        return ctx.rule(grads[0], grad_in), None, None, None
+
+
+class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=guided)
+    """Override the backward pass of activation families inside the block.
+
+    Thread-local and without effect on the model; calls that need no gradient are left alone.
+
+    Args:
+        families: family name to rule. Families: ``relu`` (also ``clamp(min=0)``, ``maximum(x, 0)``,
+            ``threshold(x, 0, 0)``), ``relu6`` (also ``hardtanh(x, 0, b)``, ``clamp(0, b)``), ``leaky_relu``,
+            ``prelu``, ``rrelu``, ``elu``, ``selu``, ``celu``, ``silu``, ``gelu``, ``hardswish``, ``mish``.
+
+    Example:
+        >>> x = torch.tensor([[-1.0, 2.0]], requires_grad=True)
+        >>> with rules(relu=guided) as mode:
+        ...     score = (torch.relu(x) * torch.tensor([1.0, -3.0])).sum()
+        >>> print(mode.coverage(score))
+        overrode 1 of 1 ReLU
+        >>> torch.autograd.grad(score, x)[0]
+        tensor([[0., 0.]])
+    """
+
+    def __init__(self, **families: Rule) -> None:
+        super().__init__()
+        for name in families:
+            checks.choice("activation family", name, FAMILIES)
+        self.families = families
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        family = family_of(func, args, kwargs)
+        x = args[0] if args else kwargs.get("input")
+        if family not in self.families or not (torch.is_grad_enabled() and isinstance(x, Tensor) and x.requires_grad):
+            return func(*args, **kwargs)
+        rest = args[1:]
+        kwargs.pop("input", None)
+        in_place = func.__name__.endswith("_") or kwargs.get("inplace") or any(a is True for a in rest)
+
+        def op(t: Tensor) -> Tensor:
+            out: Tensor = func(t.clone() if in_place else t, *rest, **kwargs)
+            return out
+
+        y: Tensor = _Ruled.apply(x, op, self.families[family], family)  # type: ignore[no-untyped-call]
+        return x.copy_(y) if in_place else y
+
+    def coverage(self, score: Tensor) -> Coverage:
+        """Search the graph behind ``score`` for activations: the truth about what was overridden."""
+        overrode: Counter[str] = Counter()
+        others: Counter[str] = Counter()
+        todo, seen = [score.grad_fn], set()
+        while todo:
+            node = todo.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if isinstance(node, _Ruled._backward_cls):  # type: ignore[attr-defined]
+                overrode[node.family] += 1
+            elif family := family_of_node(node):
+                others[family] += 1
+            todo.extend(parent for parent, _ in node.next_functions)
+        escaped = {f: n for f, n in others.items() if f in self.families or f in ("compiled", "checkpointed")}
+        return Coverage(dict(overrode), escaped, {f: n for f, n in others.items() if f not in escaped})

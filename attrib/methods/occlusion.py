@@ -1,0 +1,103 @@
+"""Occlusion: how much the score falls when a window is hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from attrib import checks
+from attrib.core import Attribution, Baseline, Query, Windows, sweep
+from attrib.core.objective import SPACES, Space
+from attrib.core.perturb import check_options
+from attrib.registry import METHODS
+
+
+@METHODS.add("occlusion")
+class Occlusion(Attribution):
+    r"""How much of the score is lost when a window around each pixel is hidden.
+
+    .. math:: M_{hw} = \frac{1}{|W_{hw}|} \sum_{w \in W_{hw}} \big( s(x) - s(x \text{ without } w) \big)
+
+    where :math:`W_{hw}` are the windows that cover the pixel.
+
+    Convention:
+        - map: ``(N, 1, H, W)``, or the layer's ``(N, 1, h, w)``; unit: the score's; all channels are hidden together.
+        - ``sign="drop"``: larger supports the goal. ``sign="score"``: the mean score *under* occlusion (Zeiler and
+          Fergus show this), small where the goal depends on the pixel.
+        - ``edge="full"``: the last window is moved back to keep its size; ``"cut"`` lets it hang over (Captum).
+        - the class is decided once, on the clean input.
+
+    Cost: one forward pass per window position and example, plus one; no gradient.
+
+    Args:
+        model: see `Attribution`.
+        layer: hide parts of this layer's activations instead of the inputs.
+        window: side of the window, or (height, width); an eighth of the shorter side if None.
+        stride: step of the window, at most its size; half the window if None.
+        baseline: what the window shows, see `resolve_baseline`.
+        score: score space (``"logit"``, ``"probability"``, ``"log_probability"``, ``"log_odds"``); None is the target's own.
+        sign: ``"drop"`` or ``"score"``.
+        edge: ``"full"`` or ``"cut"``.
+        options: how the sweep runs, see `SweepOptions`: ``batch_size``, ``show_progress``, ...
+
+    Example:
+        >>> Occlusion(model, window=4, stride=2).attribute(x, target=3).shape
+        torch.Size([2, 1, 12, 12])
+
+    References:
+        Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        layer: str | nn.Module | None = None,
+        *,
+        window: int | tuple[int, int] | None = None,
+        stride: int | tuple[int, int] | None = None,
+        baseline: Baseline = "zero",
+        score: Space | None = None,
+        sign: Literal["drop", "score"] = "drop",
+        edge: Literal["full", "cut"] = "full",
+        **options: Any,
+    ) -> None:
+        super().__init__(model, layer)
+        self.window = None if window is None else checks.pair("window", window)
+        self.stride = None if stride is None else checks.pair("stride", stride)
+        self.baseline = baseline
+        self.score: Space | None = None if score is None else checks.choice("score", score, SPACES)
+        self.sign = checks.choice("sign", sign, ("drop", "score"))
+        self.edge: Literal["full", "cut"] = checks.choice("edge", edge, ("full", "cut"))
+        self.options = check_options(options)  # type: ignore[arg-type]
+
+    @property
+    def multiplies_by_inputs(self) -> bool:  # noqa: D102
+        return True
+
+    def _attribute(self, query: Query) -> tuple[Tensor, ...]:
+        query = query.in_space(self.score)
+        places = [query.clean.acts[query.layer]] if query.layer else query.inputs
+        return tuple(self._map(query, place, index) for index, place in enumerate(places))
+
+    def _windows(self, place: Tensor) -> Windows:
+        checks.shape(place, "n c h w", "what is occluded")
+        size = (place.shape[2], place.shape[3])
+        window = self.window or (max(1, min(size) // 8),) * 2
+        stride = self.stride or (max(1, window[0] // 2), max(1, window[1] // 2))
+        return Windows(size, window, stride, self.edge)
+
+    def _map(self, query: Query, place: Tensor, index: int) -> Tensor:
+        masks = self._windows(place)
+        clean = query.clean.score if self.sign == "drop" else torch.zeros_like(query.clean.score)
+        total = clean.new_zeros(len(place), 1, *masks.size)
+        cover = clean.new_zeros(1, 1, *masks.size)
+        found = sweep(query, masks, baseline=self.baseline, at=query.layer, index=index, **self.options)
+        for positions, _, score in found:
+            change = clean - score if self.sign == "drop" else score
+            for (top, bottom, left, right), values in zip(masks.boxes[positions], change, strict=True):
+                total[..., top:bottom, left:right] += values[:, None, None, None]
+                cover[..., top:bottom, left:right] += 1
+        return total / cover

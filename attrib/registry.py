@@ -1,0 +1,79 @@
+"""METHODS and METRICS: names to classes; third parties join by entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from attrib.errors import RegistryError, did_you_mean
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names to classes or factories; duplicates are refused, unknown names get suggestions.
+
+    Entries of installed packages under the entry-point group ``group`` are loaded on first look-up,
+    so that importing attrib stays light.
+    """
+
+    def __init__(self, kind: str, group: str) -> None:
+        self.kind = kind
+        self.group = group
+        self._items: dict[str, T] = {}
+        self._loaded = False
+
+    def add(self, name: str) -> Callable[[T], T]:
+        """Decorator: register what follows under ``name`` and set its ``name`` attribute."""
+
+        def decorate(item: T) -> T:
+            if name in self._items:
+                raise RegistryError(
+                    f"{self.kind} name must be new; {name!r} is already {self._items[name]!r}. Choose another name."
+                )
+            self._items[name] = item
+            item.name = name  # type: ignore[attr-defined]
+            return item
+
+        return decorate
+
+    def remove(self, name: str) -> None:
+        """Forget ``name``; for tests and interactive redefinition."""
+        self[name]
+        del self._items[name]
+
+    def _load(self) -> None:
+        if not self._loaded:
+            self._loaded = True  # first, so that a plug-in may look names up while it loads
+            for point in entry_points(group=self.group):
+                if point.name not in self._items:
+                    found: Any = point.load()
+                    self._items.setdefault(point.name, found)
+
+    def __getitem__(self, name: str) -> T:
+        self._load()
+        if name not in self._items:
+            raise RegistryError(
+                f"no {self.kind} named {name!r}.{did_you_mean(name, self._items)} Known: {', '.join(self)}."
+            )
+        return self._items[name]
+
+    def __contains__(self, name: object) -> bool:
+        self._load()
+        return name in self._items
+
+    def __iter__(self) -> Iterator[str]:
+        self._load()
+        return iter(sorted(self._items))
+
+    def __len__(self) -> int:
+        self._load()
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} registry: {', '.join(self)}>"
+
+
+METHODS: Registry[Any] = Registry("method", "attrib.methods")
+METRICS: Registry[Any] = Registry("metric", "attrib.metrics")
