@@ -1,6 +1,6 @@
 """Mechanisms: what is asked, where, and how the model is run to answer. No paper is mentioned here."""
 
-from attrib.core.attribution import Attribution, frozen
+from attrib.core.attribution import Attribution, coverage, frozen
 from attrib.core.capture import capture
 from attrib.core.cost import Cost, count
 from attrib.core.layers import auto_layer, layer_table, resolve, unwrap
@@ -43,6 +43,7 @@ __all__ = [
     "auto_layer",
     "capture",
     "count",
+    "coverage",
     "deconv",
     "frozen",
     "gaussian_blur",

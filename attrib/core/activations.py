@@ -46,7 +46,7 @@ _CLAMPS = {getattr(o, n) for o in (torch, Tensor) for n in ("clamp", "clamp_", "
 _CLAMPS_MIN = {getattr(o, n) for o in (torch, Tensor) for n in ("clamp_min", "clamp_min_") if hasattr(o, n)}
 _MAXIMA = {getattr(o, n) for o in (torch, Tensor) for n in ("maximum", "fmax", "max")}
 _HARDTANHS = {F.hardtanh, F.hardtanh_, torch._C._nn.hardtanh, torch._C._nn.hardtanh_}
-_THRESHOLDS = {F.threshold, F.threshold_, torch.threshold, torch.threshold_}
+_THRESHOLDS = {F.threshold, torch.threshold, getattr(torch, "threshold_")}  # noqa: B009  missing from the stubs
 
 
 def _is_zero(value: object) -> bool:
@@ -64,25 +64,22 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, *nam
 
 def family_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     """Return the activation family of a call, seen through clamps, maxima and thresholds; None if it is none."""
-    try:
-        if func in _SPELLINGS:
-            return _SPELLINGS[func]
-        bounded = func in _CLAMPS or func in _HARDTANHS
-    except TypeError:  # an unhashable callable is no torch function
-        return None
-    if bounded:
-        low = _argument(args, kwargs, 1, "min", "min_val")
+    bounds: tuple[object, ...]
+    if func in _SPELLINGS:
+        return _SPELLINGS[func]
+    if func in _CLAMPS or func in _HARDTANHS:
         high = _argument(args, kwargs, 2, "max", "max_val")
-        return None if not _is_zero(low) else "relu" if high is None else "relu6"
-    if func in _CLAMPS_MIN:
-        return "relu" if _is_zero(_argument(args, kwargs, 1, "min")) else None
-    if func in _MAXIMA:
+        family, bounds = ("relu" if high is None else "relu6"), (_argument(args, kwargs, 1, "min", "min_val"),)
+    elif func in _CLAMPS_MIN:
+        family, bounds = "relu", (_argument(args, kwargs, 1, "min"),)
+    elif func in _MAXIMA:  # torch.max(x, 1) is a reduction over axis 1
         other = _argument(args, kwargs, 1, "other")
-        return "relu" if isinstance(other, Tensor) and _is_zero(other) else None
-    if func in _THRESHOLDS:
-        bounds = (_argument(args, kwargs, 1, "threshold"), _argument(args, kwargs, 2, "value"))
-        return "relu" if all(map(_is_zero, bounds)) else None
-    return None
+        family, bounds = "relu", (other if isinstance(other, Tensor) else None,)
+    elif func in _THRESHOLDS:
+        family, bounds = "relu", (_argument(args, kwargs, 1, "threshold"), _argument(args, kwargs, 2, "value"))
+    else:
+        return None
+    return family if all(map(_is_zero, bounds)) else None
 
 
 _NODES = {

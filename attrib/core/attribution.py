@@ -16,6 +16,7 @@ from attrib import checks
 from attrib.core.layers import auto_layer, resolve, unwrap
 from attrib.core.objective import as_objective
 from attrib.core.query import Query
+from attrib.core.rules import Coverage
 from attrib.errors import InputError, LayerError, ModelError, ShapeError
 
 Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
@@ -43,7 +44,7 @@ def frozen(model: Callable[..., Any]) -> Iterator[None]:
         )
     module = _module(model)
     with ExitStack() as undo:
-        devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+        devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
         undo.enter_context(torch.random.fork_rng(devices=devices))
         if module is not None:
             for part in module.modules():
@@ -71,7 +72,7 @@ def _keep_buffers(part: nn.Module, undo: ExitStack) -> None:
             undo.callback(restore, name, buffer, buffer.detach().clone())
 
 
-class Attribution(CaptumAttribution, ABC):
+class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships no types
     """One method. Subclasses write `_attribute` and nothing else of the flow.
 
     Args:
@@ -94,7 +95,7 @@ class Attribution(CaptumAttribution, ABC):
         return layer if layer is None or layer == "auto" else resolve(self.model, layer)
 
     # log_usage wraps with functools.wraps: Captum's NoiseTunnel calls attribute.__wrapped__.
-    @log_usage()  # type: ignore[no-untyped-call]
+    @log_usage()  # type: ignore[untyped-decorator]
     def attribute(
         self,
         inputs: Inputs,
@@ -162,7 +163,8 @@ class Attribution(CaptumAttribution, ABC):
         first = None if module is None else next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
         if first is not None and len(tensors) == 1 and tensors[0].ndim == 3:  # conv2d would take it, and mean (C, H, W)
             raise ShapeError(
-                f"inputs must have shape (N, C, H, W); got {tuple(tensors[0].shape)}. One image needs a batch axis: x[None]."
+                f"inputs must have shape (N, C, H, W); got {tuple(tensors[0].shape)}. "
+                "One image needs a batch axis: x[None]."
             )
 
     def _pack(self, maps: Tensor | tuple[Tensor, ...], as_tuple: bool) -> Tensor | tuple[Tensor, ...]:
@@ -174,3 +176,26 @@ class Attribution(CaptumAttribution, ABC):
                     "for this input. Try float64, or check the weights."
                 )
         return items if as_tuple or len(items) > 1 else items[0]
+
+
+def coverage(
+    method: Attribution,
+    inputs: Tensor | tuple[Tensor, ...],
+    target: object = None,
+    layer: str | nn.Module | None = None,
+    *,
+    additional_forward_args: object = None,
+) -> Coverage:
+    """Tell which activations ``method`` overrides on the way to ``target``, and which it leaves alone.
+
+    Example:
+        >>> from attrib.methods import GuidedBackprop
+        >>> print(coverage(GuidedBackprop(model), x, target=3))
+        overrode 3 of 3 ReLU
+    """
+    override = getattr(method, "override", None)
+    if not override:
+        raise InputError(f"method must override activations, such as GuidedBackprop; got {type(method).__name__}.")
+    with method.asking(inputs, target, layer, additional_forward_args=additional_forward_args) as query:
+        found = query.gradient(override=override, check=False).coverage
+    return cast(Coverage, found)

@@ -103,7 +103,7 @@ class _Hook:
     def register(self, module: nn.Module) -> Any:
         if self.side == "input":
             return module.register_forward_pre_hook(lambda _, args: (self(args[0]), *args[1:]) if args else None)
-        return module.register_forward_hook(lambda _, args, out: self(out))
+        return module.register_forward_hook(lambda _, _args, out: self(out))
 
     def __call__(self, value: object) -> object:
         if not isinstance(value, Tensor):

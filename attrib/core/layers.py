@@ -73,7 +73,7 @@ def resolve(model: Callable[..., Any], layer: str | nn.Module) -> str:
                 return name
         raise LayerError(
             f"layer must be a module inside the model; got a {type(layer).__name__} that is not part of "
-            f"{type(model).__name__}. A copy of the model has other modules: pass the dotted name, which survives copies."
+            f"{type(model).__name__}. A copy of the model has other modules: pass the dotted name, which survives it."
         )
     if not isinstance(layer, str):
         raise LayerError(f"layer must be a dotted name or an nn.Module; got {layer!r}.")

@@ -71,7 +71,9 @@ class Windows:
 
     def __post_init__(self) -> None:
         checks.choice("edge", self.edge, ("full", "cut"))
-        for axis, (length, window, stride) in zip("yx", zip(self.size, self.window, self.stride, strict=True), strict=True):
+        for axis, (length, window, stride) in zip(
+            "yx", zip(self.size, self.window, self.stride, strict=True), strict=True
+        ):
             if stride > window and window < length:
                 raise InputError(
                     f"stride must be at most the window, so that every pixel is hidden once; got stride {stride} for a "

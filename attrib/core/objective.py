@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -20,7 +20,13 @@ from attrib.errors import ModelError, ShapeError, TargetError
 
 Space = Literal["logit", "probability", "log_probability", "log_odds"]
 SPACES: tuple[Space, ...] = ("logit", "probability", "log_probability", "log_odds")
-Acts = Mapping[str, Tensor] | Any
+
+
+class Acts(Protocol):
+    """Named activations of one forward pass."""
+
+    def __getitem__(self, layer: str, /) -> Tensor:
+        """Return the activation at ``layer``."""
 
 
 class Objective(ABC):
@@ -72,20 +78,20 @@ class Sum(Objective):
     weights: tuple[float, ...]
 
     @property
-    def layers(self) -> tuple[str, ...]:  # noqa: D102
+    def layers(self) -> tuple[str, ...]:
         return tuple(layer for part in self.parts for layer in part.layers)
 
     def __call__(self, output: Any, acts: Acts) -> Tensor:
         scores = [w * part(output, acts) for w, part in zip(self.weights, self.parts, strict=True)]
         return torch.stack(scores).sum(0)
 
-    def bind(self, output: Any, acts: Acts) -> Objective:  # noqa: D102
+    def bind(self, output: Any, acts: Acts) -> Objective:
         return replace(self, parts=tuple(part.bind(output, acts) for part in self.parts))
 
-    def rows(self, index: Tensor) -> Objective:  # noqa: D102
+    def rows(self, index: Tensor) -> Objective:
         return replace(self, parts=tuple(part.rows(index) for part in self.parts))
 
-    def in_space(self, space: Space) -> Objective:  # noqa: D102
+    def in_space(self, space: Space) -> Objective:
         return replace(self, parts=tuple(part.in_space(space) for part in self.parts))
 
 
@@ -118,7 +124,7 @@ class ClassScore(Objective):
         checks.choice("score space", self.space, SPACES)
         object.__setattr__(self, "index", as_index(self.index))
 
-    def bind(self, output: Any, acts: Acts) -> Objective:
+    def bind(self, output: Any, acts: Acts) -> ClassScore:
         """Check the index against the output and make it one row per example."""
         output = _tensor(output)
         index = torch.as_tensor(self.index, device=output.device)
@@ -129,32 +135,30 @@ class ClassScore(Objective):
         check_range(index, output)
         return replace(self, index=index)
 
-    def rows(self, index: Tensor) -> Objective:  # noqa: D102
+    def rows(self, index: Tensor) -> Objective:
         if isinstance(self.index, Tensor) and len(self.index) > 1:
             return replace(self, index=self.index[index.to(self.index.device)])
         return self
 
-    def in_space(self, space: Space) -> Objective:  # noqa: D102
+    def in_space(self, space: Space) -> Objective:
         return replace(self, space=space)
 
     def __call__(self, output: Any, acts: Acts) -> Tensor:
-        goal = self if isinstance(self.index, Tensor) and self.index.ndim == 2 else self.bind(output, acts)
-        assert isinstance(goal, ClassScore)  # for the type checker: bind keeps the class
-        index: Any = goal.index
         output = _tensor(output)
+        index = self.index
+        if not isinstance(index, Tensor):
+            return self.bind(output, acts)(output, acts)
         if len(index) != len(output):
             raise TargetError(
                 f"target must have one entry per example; got {len(index)} entries for {len(output)} examples. "
                 "Captum's NoiseTunnel repeats plain class indices, not objectives that hold one index per example."
             )
         where = (torch.arange(len(output), device=output.device), *index.T)
-        if self.space == "logit":
-            return output[where]
-        return self._in_space(output, where)
+        return output[where] if self.space == "logit" else self._in_space(output, where)
 
     def _in_space(self, output: Tensor, where: tuple[Tensor, ...]) -> Tensor:
         """Log-odds without cancellation: own logit minus the log-sum-exp of the *other* logits."""
-        logit = output[where]
+        logit: Tensor = output[where]
         if output.shape[1] == 1:
             log_odds = logit
         else:
@@ -175,7 +179,7 @@ class Predicted(Objective):
     def __post_init__(self) -> None:
         checks.choice("score space", self.space, SPACES)
 
-    def bind(self, output: Any, acts: Acts) -> Objective:  # noqa: D102
+    def bind(self, output: Any, acts: Acts) -> Objective:
         output = _tensor(output)
         if output.ndim != 2:
             raise TargetError(
@@ -184,7 +188,7 @@ class Predicted(Objective):
             )
         return ClassScore(output.argmax(1), self.space).bind(output, acts)
 
-    def in_space(self, space: Space) -> Objective:  # noqa: D102
+    def in_space(self, space: Space) -> Objective:
         return replace(self, space=space)
 
     def __call__(self, output: Any, acts: Acts) -> Tensor:
@@ -196,13 +200,13 @@ class Output(Objective):
     """The model's own output, which must be one number per example (``target=None``)."""
 
     def __call__(self, output: Any, acts: Acts) -> Tensor:
-        output = _tensor(output)
-        if output.ndim == 0 or output.numel() != len(output):
+        score = _tensor(output)
+        if score.ndim == 0 or score.numel() != len(score):
             raise TargetError(
-                f"target is required for a model with outputs of shape {tuple(output.shape)}; got None. "
+                f"target is required for a model with outputs of shape {tuple(score.shape)}; got None. "
                 "Pass a class index, 'predicted', 'layer:channel', an Objective or a callable."
             )
-        return output.reshape(-1)
+        return score.reshape(len(score))
 
 
 @dataclass(frozen=True)
@@ -212,7 +216,7 @@ class Custom(Objective):
     function: Callable[[Any], Tensor]
 
     def __call__(self, output: Any, acts: Acts) -> Tensor:
-        score = self.function(output)
+        score: object = self.function(output)
         if not isinstance(score, Tensor) or score.ndim != 1:
             got = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
             raise TargetError(f"a callable target must return a Tensor of shape (N,); got {got}.")
@@ -245,13 +249,12 @@ class Channel(Objective):
         checks.integer("channel", self.channel, 0)
 
     @property
-    def layers(self) -> tuple[str, ...]:  # noqa: D102
+    def layers(self) -> tuple[str, ...]:
         return (self.layer,)
 
     def __call__(self, output: Any, acts: Acts) -> Tensor:
-        flat = _channel(acts, self.layer, self.channel).flatten(1) if acts[self.layer].ndim > 2 else None
-        if flat is None:
-            return _channel(acts, self.layer, self.channel)
+        act = _channel(acts, self.layer, self.channel)
+        flat = act.reshape(len(act), -1)
         return flat.amax(1) if self.reduce == "max" else flat.mean(1) if self.reduce == "mean" else flat.sum(1)
 
 
@@ -277,10 +280,10 @@ class Neuron(Objective):
             raise TargetError(f"a neuron needs both y and x, or neither; got y={self.y!r}, x={self.x!r}.")
 
     @property
-    def layers(self) -> tuple[str, ...]:  # noqa: D102
+    def layers(self) -> tuple[str, ...]:
         return (self.layer,)
 
-    def bind(self, output: Any, acts: Acts) -> Objective:  # noqa: D102
+    def bind(self, output: Any, acts: Acts) -> Neuron:
         act = _channel(acts, self.layer, self.channel)
         if act.ndim == 1:
             if self.y is None:
@@ -297,7 +300,7 @@ class Neuron(Objective):
                 raise TargetError(f"{name} must lie in [0, {size - 1}] for layer {self.layer!r}; got {value.tolist()}.")
         return replace(self, y=place[0], x=place[1])
 
-    def rows(self, index: Tensor) -> Objective:  # noqa: D102
+    def rows(self, index: Tensor) -> Objective:
         if isinstance(self.y, Tensor) and isinstance(self.x, Tensor):
             return replace(self, y=self.y[index.to(self.y.device)], x=self.x[index.to(self.x.device)])
         return self
@@ -306,9 +309,9 @@ class Neuron(Objective):
         act = _channel(acts, self.layer, self.channel)
         if act.ndim == 1:
             return act
-        goal = self if isinstance(self.y, Tensor) else self.bind(output, acts)
-        assert isinstance(goal, Neuron)  # for the type checker: bind keeps the class
-        return act[torch.arange(len(act), device=act.device), goal.y, goal.x]
+        if not isinstance(self.y, Tensor):
+            return self.bind(output, acts)(output, acts)
+        return act[torch.arange(len(act), device=act.device), self.y, self.x]
 
 
 def as_objective(target: object) -> Objective:
@@ -338,4 +341,6 @@ def _from_text(text: str) -> Objective:
         values = [int(n) for n in numbers]
         return Channel(layer, values[0]) if len(values) == 1 else Neuron(layer, *values)
     hint = f" For class {text} pass the number {text}, not a string." if text.strip().isdigit() else ""
-    raise TargetError(f"target as text must be 'predicted', 'layer:channel' or 'layer:channel,y,x'; got {text!r}.{hint}")
+    raise TargetError(
+        f"target as text must be 'predicted', 'layer:channel' or 'layer:channel,y,x'; got {text!r}.{hint}"
+    )

@@ -71,11 +71,8 @@ def resolve_baseline(baseline: Baseline, x: Tensor) -> Tensor:
     value = baseline(x) if callable(baseline) else baseline
     if not isinstance(value, Tensor):
         return x.new_full((), checks.number("baseline", value))
-    try:
-        fits = torch.broadcast_shapes(value.shape, x.shape) == x.shape
-    except RuntimeError:
-        fits = False
-    if not fits:
+    padded = (1,) * (x.ndim - value.ndim) + tuple(value.shape)
+    if any(size not in (1, full) for size, full in zip(padded, x.shape, strict=False)) or value.ndim > x.ndim:
         raise ShapeError(f"baseline must broadcast to the input {tuple(x.shape)}; got {tuple(value.shape)}.")
     if not torch.isfinite(value).all():
         raise InputError("baseline must be finite; got NaN or infinite values.")
@@ -171,8 +168,11 @@ def sweep(
     checks.shape(what, "n c h w", f"layer {at!r}" if at else "inputs")
     run = _Sweep(query, resolve_baseline(baseline, what), at, index)
     size = options.get("batch_size", "auto")
-    plan = _Plan(auto_rows(what if at is None else query.inputs[0]) if size == "auto" else size,
-                 options.get("channels_last", True), options.get("autocast"))
+    plan = _Plan(
+        auto_rows(what if at is None else query.inputs[0]) if size == "auto" else size,
+        options.get("channels_last", True),
+        options.get("autocast"),
+    )
     n, done = len(what), 0
     with tqdm(total=len(masks), unit="mask", file=sys.stderr, disable=not options.get("show_progress", False)) as bar:
         while done < len(masks):

@@ -66,8 +66,9 @@ class Query:
     def x(self) -> Tensor:
         """The only input; methods that need image geometry ask for it."""
         if len(self.inputs) != 1:
-            raise ShapeError(f"this method explains one input; got {len(self.inputs)}. Pass the rest as "
-                             "additional_forward_args.")
+            raise ShapeError(
+                f"this method explains one input; got {len(self.inputs)}. Pass the rest as additional_forward_args."
+            )
         return self.inputs[0]
 
     @property
@@ -108,11 +109,13 @@ class Query:
                 raise ModelError(f"the model failed on inputs {shapes}: {exc}") from exc
         return output, acts
 
-    def gradient(self, at: str | None = None, override: Mapping[str, Rule] | None = None) -> Gradient:
+    def gradient(
+        self, at: str | None = None, override: Mapping[str, Rule] | None = None, *, check: bool = True
+    ) -> Gradient:
         """Differentiate the score to the inputs, or to layer ``at``; the graph then starts at that layer.
 
         One forward and one backward pass; no weight gradient is computed and no ``.grad`` is touched. ``override``
-        gives activation families another backward pass, see `rules`; that none of them escapes is checked.
+        gives activation families another backward pass, see `rules`; with ``check`` none of them may escape.
         """
         leaves = tuple(x.detach().requires_grad_(at is None) for x in self.inputs)
         # The model gets clones: it may change its input in place, which autograd forbids on a leaf.
@@ -125,7 +128,7 @@ class Query:
             score = self._score(goal, output, acts)
             act = (acts[at],) if at else leaves
             coverage = mode.coverage(score) if mode else None
-            if coverage:
+            if coverage and check:
                 coverage.check()
             grad = self._differentiate(score, act, at)
         return Gradient(goal, score.detach(), tuple(a.detach() for a in act), grad, coverage)
@@ -147,7 +150,7 @@ class Query:
                 "Is there a no_grad, detach or argmax in the model or target, or is the layer after the target?"
             )
         cost.add(backwards=len(score))
-        grads = torch.autograd.grad(score.sum(), act, allow_unused=True)
+        grads: tuple[Tensor | None, ...] = torch.autograd.grad(score.sum(), act, allow_unused=True)
         if all(g is None for g in grads):
             raise LayerError(
                 f"the score must depend on layer {at!r}; it does not. Choose a layer before the target."

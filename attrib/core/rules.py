@@ -30,12 +30,12 @@ Rule = Callable[[Tensor, Tensor], Tensor]
 Activations = Literal["rectifiers", "all"] | Sequence[str]
 
 
-def guided(grad_out: Tensor, grad_in: Tensor) -> Tensor:
+def guided(_grad_out: Tensor, grad_in: Tensor) -> Tensor:
     """Pass the positive part of the true gradient."""
     return grad_in.clamp(min=0)
 
 
-def deconv(grad_out: Tensor, grad_in: Tensor) -> Tensor:
+def deconv(grad_out: Tensor, _grad_in: Tensor) -> Tensor:
     """Pass the positive part of what comes from above, whatever the activation did in the forward pass."""
     return grad_out.clamp(min=0)
 
@@ -100,7 +100,8 @@ class _Ruled(torch.autograd.Function):
             ctx.inner = x.detach().requires_grad_(True)
             ctx.out = op(ctx.inner)
         ctx.rule, ctx.family = rule, family
-        return ctx.out.detach()
+        out: Tensor = ctx.out.detach()
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
@@ -135,7 +136,7 @@ class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=
         self.families = families
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
         family = family_of(func, args, kwargs)
@@ -150,20 +151,21 @@ class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=
             out: Tensor = func(t.clone() if in_place else t, *rest, **kwargs)
             return out
 
-        y: Tensor = _Ruled.apply(x, op, self.families[family], family)  # type: ignore[no-untyped-call]
+        y: Tensor = _Ruled.apply(x, op, self.families[family], family)
         return x.copy_(y) if in_place else y
 
     def coverage(self, score: Tensor) -> Coverage:
         """Search the graph behind ``score`` for activations: the truth about what was overridden."""
         overrode: Counter[str] = Counter()
         others: Counter[str] = Counter()
-        todo, seen = [score.grad_fn], set()
+        todo: list[Any] = [score.grad_fn]
+        seen: set[Any] = {None}
         while todo:
             node = todo.pop()
-            if node is None or node in seen:
+            if node in seen:
                 continue
             seen.add(node)
-            if isinstance(node, _Ruled._backward_cls):  # type: ignore[attr-defined]
+            if node.name() == "_RuledBackward":
                 overrode[node.family] += 1
             elif family := family_of_node(node):
                 others[family] += 1

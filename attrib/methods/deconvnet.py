@@ -19,8 +19,8 @@ class Deconvnet(Attribution):
 
     .. math:: R^l_i = \mathbb{1}[R^{l+1}_i > 0]\; R^{l+1}_i
 
-    Convolutions are transposed, max-pooling puts values back at the recorded locations (its gradient does exactly that),
-    and every rectifier rectifies what comes from above, whatever it did in the forward pass.
+    Convolutions are transposed, max-pooling puts values back at the recorded locations (its gradient does exactly
+    that), and every rectifier rectifies what comes from above, whatever it did in the forward pass.
 
     Convention:
         - map: ``(N, 1, H, W)``, or the layer's ``(N, 1, h, w)``; ``channels="none"`` is what Captum returns.

@@ -52,7 +52,8 @@ class InputXGradient(Attribution):
         self.absolute = absolute
 
     @property
-    def multiplies_by_inputs(self) -> bool:  # noqa: D102
+    def multiplies_by_inputs(self) -> bool:
+        """Whether the map is in units of the score; Captum's NoiseTunnel asks."""
         return True
 
     def _attribute(self, query: Query) -> tuple[Tensor, ...]:

@@ -38,7 +38,7 @@ class Occlusion(Attribution):
         window: side of the window, or (height, width); an eighth of the shorter side if None.
         stride: step of the window, at most its size; half the window if None.
         baseline: what the window shows, see `resolve_baseline`.
-        score: score space (``"logit"``, ``"probability"``, ``"log_probability"``, ``"log_odds"``); None is the target's own.
+        score: score space (``"logit"``, ``"probability"``, ``"log_probability"``, ``"log_odds"``); None: the target's.
         sign: ``"drop"`` or ``"score"``.
         edge: ``"full"`` or ``"cut"``.
         options: how the sweep runs, see `SweepOptions`: ``batch_size``, ``show_progress``, ...
@@ -74,7 +74,8 @@ class Occlusion(Attribution):
         self.options = check_options(options)  # type: ignore[arg-type]
 
     @property
-    def multiplies_by_inputs(self) -> bool:  # noqa: D102
+    def multiplies_by_inputs(self) -> bool:
+        """Whether the map is in units of the score; Captum's NoiseTunnel asks."""
         return True
 
     def _attribute(self, query: Query) -> tuple[Tensor, ...]:
