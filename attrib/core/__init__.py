@@ -5,19 +5,12 @@ from attrib.core.capture import capture
 from attrib.core.cost import Cost, count
 from attrib.core.layers import auto_layer, layer_table, resolve, unwrap
 from attrib.core.masks import Given, Masks, Ranked, Windows
-from attrib.core.objective import (
-    Channel,
-    ClassScore,
-    Custom,
-    Neuron,
-    Objective,
-    Output,
-    Predicted,
-    as_objective,
-)
+from attrib.core.objective import ClassScore, Custom, Objective, Output, Predicted
 from attrib.core.perturb import Baseline, SweepOptions, gaussian_blur, resolve_baseline, sweep
 from attrib.core.query import Clean, Gradient, Query
 from attrib.core.rules import Coverage, deconv, guided, rules
+from attrib.core.targets import as_objective
+from attrib.core.units import Channel, Neuron
 
 __all__ = [
     "Attribution",

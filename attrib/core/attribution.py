@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core.layers import auto_layer, resolve, unwrap
-from attrib.core.objective import as_objective
 from attrib.core.query import Query
 from attrib.core.rules import Coverage
+from attrib.core.targets import as_objective
 from attrib.errors import InputError, LayerError, ModelError, ShapeError
 
 Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
@@ -108,7 +108,7 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
 
         Args:
             inputs: Tensor ``(N, C, H, W)``, or a tuple of tensors that share N.
-            target: what to explain, see `attrib.core.objective.as_objective`.
+            target: what to explain, see `attrib.core.as_objective`.
             layer: overrides the constructor's for this call.
             additional_forward_args: one further argument of the model, or a tuple of them.
 

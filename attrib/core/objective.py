@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.core.targets import Index, as_index, check_range
-from attrib.errors import ModelError, ShapeError, TargetError
+from attrib.core.indices import Index, as_index, check_range
+from attrib.errors import ModelError, TargetError
 
 Space = Literal["logit", "probability", "log_probability", "log_odds"]
 SPACES: tuple[Space, ...] = ("logit", "probability", "log_probability", "log_odds")
@@ -122,18 +122,23 @@ class ClassScore(Objective):
 
     def __post_init__(self) -> None:
         checks.choice("score space", self.space, SPACES)
-        object.__setattr__(self, "index", as_index(self.index))
+        given = self.index
+        if not (isinstance(given, Tensor) and given.ndim == 2 and given.dtype == torch.int64):  # else it is bound
+            object.__setattr__(self, "index", as_index(given))
 
     def bind(self, output: Any, acts: Acts) -> ClassScore:
         """Check the index against the output and make it one row per example."""
         output = _tensor(output)
+        index = self._expanded(output)
+        check_range(index, output)
+        return replace(self, index=index)
+
+    def _expanded(self, output: Tensor) -> Tensor:
+        """The index as ``(N, D)``; a single one holds for all examples."""
         index = torch.as_tensor(self.index, device=output.device)
         index = index.reshape(-1, 1) if index.ndim < 2 and not isinstance(self.index, tuple) else index
         index = index.reshape(-1, index.shape[-1])
-        if len(index) == 1:
-            index = index.expand(len(output), -1)
-        check_range(index, output)
-        return replace(self, index=index)
+        return index.expand(len(output), -1) if len(index) == 1 else index
 
     def rows(self, index: Tensor) -> Objective:
         if isinstance(self.index, Tensor) and len(self.index) > 1:
@@ -145,9 +150,9 @@ class ClassScore(Objective):
 
     def __call__(self, output: Any, acts: Acts) -> Tensor:
         output = _tensor(output)
-        index = self.index
-        if not isinstance(index, Tensor):
+        if not isinstance(self.index, Tensor):
             return self.bind(output, acts)(output, acts)
+        index = self._expanded(output)
         if len(index) != len(output):
             raise TargetError(
                 f"target must have one entry per example; got {len(index)} entries for {len(output)} examples. "
@@ -221,126 +226,3 @@ class Custom(Objective):
             got = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
             raise TargetError(f"a callable target must return a Tensor of shape (N,); got {got}.")
         return score
-
-
-def _channel(acts: Acts, layer: str, channel: int) -> Tensor:
-    act: Tensor = acts[layer]
-    if act.ndim < 2 or not 0 <= channel < act.shape[1]:
-        raise TargetError(
-            f"channel must lie in [0, {act.shape[1] - 1 if act.ndim > 1 else 0}] for layer {layer!r}; got {channel}."
-        )
-    return act[:, channel]
-
-
-@dataclass(frozen=True)
-class Channel(Objective):
-    """One channel of a layer, reduced over its locations by ``"mean"``, ``"sum"`` or ``"max"``.
-
-    With ``"max"`` the location may move when the input changes; `Neuron` without a location stays where the clean
-    input has its maximum.
-    """
-
-    layer: str
-    channel: int
-    reduce: Literal["mean", "sum", "max"] = "mean"
-
-    def __post_init__(self) -> None:
-        checks.choice("reduce", self.reduce, ("mean", "sum", "max"))
-        checks.integer("channel", self.channel, 0)
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        return (self.layer,)
-
-    def __call__(self, output: Any, acts: Acts) -> Tensor:
-        act = _channel(acts, self.layer, self.channel)
-        flat = act.reshape(len(act), -1)
-        return flat.amax(1) if self.reduce == "max" else flat.mean(1) if self.reduce == "mean" else flat.sum(1)
-
-
-@dataclass(frozen=True, eq=False)
-class Neuron(Objective):
-    """One unit of a layer: channel and location; without a location each example's strongest one.
-
-    Args:
-        layer: address of a layer with output ``(N, K, h, w)``, or ``(N, K)``, which has no location.
-        channel: index along axis 1.
-        y: row, or None.
-        x: column, or None.
-    """
-
-    layer: str
-    channel: int
-    y: int | Tensor | None = None
-    x: int | Tensor | None = None
-
-    def __post_init__(self) -> None:
-        checks.integer("channel", self.channel, 0)
-        if (self.y is None) != (self.x is None):
-            raise TargetError(f"a neuron needs both y and x, or neither; got y={self.y!r}, x={self.x!r}.")
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        return (self.layer,)
-
-    def bind(self, output: Any, acts: Acts) -> Neuron:
-        act = _channel(acts, self.layer, self.channel)
-        if act.ndim == 1:
-            if self.y is None:
-                return self
-            raise ShapeError(f"layer {self.layer!r} must give (N, K, h, w) for a location; got {tuple(act.shape)}.")
-        if act.ndim != 3:
-            raise ShapeError(f"layer {self.layer!r} must give (N, K, h, w) or (N, K) for a neuron.")
-        if self.y is None:
-            best = act.flatten(1).argmax(1)
-            return replace(self, y=best // act.shape[2], x=best % act.shape[2])
-        place = [torch.as_tensor(v, device=act.device).expand(len(act)) for v in (self.y, self.x)]
-        for name, value, size in zip("yx", place, act.shape[1:], strict=True):
-            if int(value.min()) < 0 or int(value.max()) >= size:
-                raise TargetError(f"{name} must lie in [0, {size - 1}] for layer {self.layer!r}; got {value.tolist()}.")
-        return replace(self, y=place[0], x=place[1])
-
-    def rows(self, index: Tensor) -> Objective:
-        if isinstance(self.y, Tensor) and isinstance(self.x, Tensor):
-            return replace(self, y=self.y[index.to(self.y.device)], x=self.x[index.to(self.x.device)])
-        return self
-
-    def __call__(self, output: Any, acts: Acts) -> Tensor:
-        act = _channel(acts, self.layer, self.channel)
-        if act.ndim == 1:
-            return act
-        if not isinstance(self.y, Tensor):
-            return self.bind(output, acts)(output, acts)
-        return act[torch.arange(len(act), device=act.device), self.y, self.x]
-
-
-def as_objective(target: object) -> Objective:
-    """Read what users pass as ``target``.
-
-    ``None`` (the output is one number per example), whole numbers and their lists, tuples, tensors and arrays as in
-    Captum and NumPy, ``"predicted"``, ``"layer4:7"`` (mean of channel 7), ``"layer4:7,3,5"`` (unit at row 3, column 5),
-    callables ``output -> (N,)`` and `Objective`.
-    """
-    if target is None:
-        return Output()
-    if isinstance(target, Objective):
-        return target
-    if isinstance(target, str):
-        return _from_text(target)
-    if callable(target):
-        return Custom(target)
-    return ClassScore(as_index(target))
-
-
-def _from_text(text: str) -> Objective:
-    layer, colon, unit = text.rpartition(":")
-    numbers = unit.split(",")
-    if text == "predicted":
-        return Predicted()
-    if colon and layer and all(n.strip().isdigit() for n in numbers) and len(numbers) in (1, 3):
-        values = [int(n) for n in numbers]
-        return Channel(layer, values[0]) if len(values) == 1 else Neuron(layer, *values)
-    hint = f" For class {text} pass the number {text}, not a string." if text.strip().isdigit() else ""
-    raise TargetError(
-        f"target as text must be 'predicted', 'layer:channel' or 'layer:channel,y,x'; got {text!r}.{hint}"
-    )

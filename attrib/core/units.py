@@ -1,0 +1,104 @@
+"""Objectives inside the network: one channel, or one neuron."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from attrib import checks
+from attrib.core.objective import Acts, Objective
+from attrib.errors import ShapeError, TargetError
+
+
+def _channel(acts: Acts, layer: str, channel: int) -> Tensor:
+    act: Tensor = acts[layer]
+    if act.ndim < 2 or not 0 <= channel < act.shape[1]:
+        raise TargetError(
+            f"channel must lie in [0, {act.shape[1] - 1 if act.ndim > 1 else 0}] for layer {layer!r}; got {channel}."
+        )
+    return act[:, channel]
+
+
+@dataclass(frozen=True)
+class Channel(Objective):
+    """One channel of a layer, reduced over its locations by ``"mean"``, ``"sum"`` or ``"max"``.
+
+    With ``"max"`` the location may move when the input changes; `Neuron` without a location stays where the clean
+    input has its maximum.
+    """
+
+    layer: str
+    channel: int
+    reduce: Literal["mean", "sum", "max"] = "mean"
+
+    def __post_init__(self) -> None:
+        checks.choice("reduce", self.reduce, ("mean", "sum", "max"))
+        checks.integer("channel", self.channel, 0)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return (self.layer,)
+
+    def __call__(self, output: Any, acts: Acts) -> Tensor:
+        act = _channel(acts, self.layer, self.channel)
+        flat = act.reshape(len(act), -1)
+        return flat.amax(1) if self.reduce == "max" else flat.mean(1) if self.reduce == "mean" else flat.sum(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Neuron(Objective):
+    """One unit of a layer: channel and location; without a location each example's strongest one.
+
+    Args:
+        layer: address of a layer with output ``(N, K, h, w)``, or ``(N, K)``, which has no location.
+        channel: index along axis 1.
+        y: row, or None.
+        x: column, or None.
+    """
+
+    layer: str
+    channel: int
+    y: int | Tensor | None = None
+    x: int | Tensor | None = None
+
+    def __post_init__(self) -> None:
+        checks.integer("channel", self.channel, 0)
+        if (self.y is None) != (self.x is None):
+            raise TargetError(f"a neuron needs both y and x, or neither; got y={self.y!r}, x={self.x!r}.")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return (self.layer,)
+
+    def bind(self, output: Any, acts: Acts) -> Neuron:
+        act = _channel(acts, self.layer, self.channel)
+        if act.ndim == 1:
+            if self.y is None:
+                return self
+            raise ShapeError(f"layer {self.layer!r} must give (N, K, h, w) for a location; got {tuple(act.shape)}.")
+        if act.ndim != 3:
+            raise ShapeError(f"layer {self.layer!r} must give (N, K, h, w) or (N, K) for a neuron.")
+        if self.y is None:
+            best = act.flatten(1).argmax(1)
+            return replace(self, y=best // act.shape[2], x=best % act.shape[2])
+        place = [torch.as_tensor(v, device=act.device).expand(len(act)) for v in (self.y, self.x)]
+        for name, value, size in zip("yx", place, act.shape[1:], strict=True):
+            if int(value.min()) < 0 or int(value.max()) >= size:
+                raise TargetError(f"{name} must lie in [0, {size - 1}] for layer {self.layer!r}; got {value.tolist()}.")
+        return replace(self, y=place[0], x=place[1])
+
+    def rows(self, index: Tensor) -> Objective:
+        if isinstance(self.y, Tensor) and isinstance(self.x, Tensor):
+            return replace(self, y=self.y[index.to(self.y.device)], x=self.x[index.to(self.x.device)])
+        return self
+
+    def __call__(self, output: Any, acts: Acts) -> Tensor:
+        act = _channel(acts, self.layer, self.channel)
+        if act.ndim == 1:
+            return act
+        if not isinstance(self.y, Tensor):
+            return self.bind(output, acts)(output, acts)
+        return act[torch.arange(len(act), device=act.device), self.y, self.x]
