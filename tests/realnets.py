@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from attrib.io import LoadedModel, Preprocess, load_weights
 from tests import data
 
-HALF = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
-UNIT = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+HALF = ((0.5,) * 3, (0.5,) * 3)  # mean, std
+UNIT = ((0.0,) * 3, (1.0,) * 3)
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -201,8 +201,8 @@ RECIPES = {
         _photos,
         56,
     ),
-    "tiny_darknet": Recipe("tiny_darknet_imagenet", TinyDarknet, Preprocess(256, 224, **UNIT), _photos, 57),
-    "mobilenet_v2": Recipe("mobilenet_v2_imagenet_tf", mobilenet_v2, Preprocess(256, 224, **HALF), _photos, 64),
+    "tiny_darknet": Recipe("tiny_darknet_imagenet", TinyDarknet, Preprocess(256, 224, *UNIT), _photos, 57),
+    "mobilenet_v2": Recipe("mobilenet_v2_imagenet_tf", mobilenet_v2, Preprocess(256, 224, *HALF), _photos, 64),
     "resnet18": Recipe(
         "resnet18_imagenet_ktb",
         partial(torchvision.models.resnet18, weights=None),
@@ -210,7 +210,7 @@ RECIPES = {
         _photos,
         64,
     ),
-    "mobilenet_v1_025_128": Recipe("mobilenet_v1_025_128", MobileNetV1, Preprocess(146, 128, **HALF), _photos, 39),
+    "mobilenet_v1_025_128": Recipe("mobilenet_v1_025_128", MobileNetV1, Preprocess(146, 128, *HALF), _photos, 39),
     "resnet20_cifar10": Recipe("resnet20_cifar10", partial(CifarResNet, 3), Preprocess(32, 32), _cifar10, 99),
     "resnet56_cifar10": Recipe("resnet56_cifar10", partial(CifarResNet, 9), Preprocess(32, 32), _cifar10, 99),
     "mnist_cnn": Recipe(

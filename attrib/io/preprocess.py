@@ -116,4 +116,4 @@ def view(
 
 
 def _floats(values: object) -> tuple[float, ...]:
-    return tuple(float(value) for value in torch.as_tensor(values).flatten().tolist())
+    return tuple(float(value) for value in torch.as_tensor(values, dtype=torch.float64).flatten().tolist())

@@ -130,7 +130,8 @@ def _read_torch(file: Path) -> Any:
 
 
 def _read_npz(file: Path) -> dict[str, Tensor]:
-    with np.load(file, allow_pickle=False) as archive:
+    # opened here, because np.load leaves a damaged archive open
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         return {name: torch.from_numpy(archive[name]) for name in archive.files}
 
 
