@@ -50,7 +50,7 @@ docs: $(VENV)/.installed-docs ## Build the documentation into docs/_build/html, 
 
 clean: ## Remove what the targets made, but not the environment
 	@echo "==> Removing outputs and caches ($(VENV) stays: rm -rf $(VENV))"
-	@rm -rf demo build dist docs/_build docs/gallery_out docs/sg_execution_times.rst .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf demo build dist docs/_build docs/gallery_out docs/reference/generated .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.made:
 	@test -n "$(PYTHON)" || { echo "attrib needs Python 3.10 or newer; none was found. Install it, or say PYTHON=/path/to/python." >&2; exit 1; }

@@ -9,10 +9,12 @@ import re
 import runpy
 import shlex
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
+from itertools import zip_longest
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -20,7 +22,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import attrib.methods
 from attrib.cli import main
+from attrib.io import load_image
 from attrib.registry import METHODS
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +37,7 @@ PAGES = [
 GALLERY = sorted((ROOT / "docs" / "gallery").glob("*.py"))
 SECTIONS = ("Formula", "Example", "Cost", "When it misleads", "In Captum", "References")
 
-FENCE = re.compile(r"^```(?P<kind>\S*)[^\n]*\n(?P<body>.*?)^```\s*$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(?P<kind>\S*) ?(?P<file>[^\n]*)\n(?P<body>.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 SKIP = re.compile(r"<!-- skip: (?P<reason>[^>]+) -->\s*\Z")
 NEEDS = re.compile(r"<!-- needs: (?P<packages>[^>]+) -->")
 
@@ -41,6 +45,7 @@ NEEDS = re.compile(r"<!-- needs: (?P<packages>[^>]+) -->")
 @dataclass(frozen=True)
 class Block:
     kind: str
+    file: str  # ```python NAME is a file to save, not code to run
     body: str
     line: int
     output: str | None  # of the ```text block that follows at once
@@ -49,22 +54,34 @@ class Block:
 def blocks(text: str) -> Iterator[Block]:
     """The runnable blocks of a page, with the outputs that it promises."""
     fences = list(FENCE.finditer(text))
-    for fence, following in zip(fences, [*fences[1:], None], strict=True):
+    for fence, following in zip_longest(fences, fences[1:]):
         if fence["kind"] not in {"python", "console"} or SKIP.search(text[: fence.start()]):
             continue
         shown = (
             following is not None and following["kind"] == "text" and not text[fence.end() : following.start()].strip()
         )
-        yield Block(
-            fence["kind"], fence["body"], text.count("\n", 0, fence.start("body")), following["body"] if shown else None
-        )
+        line = text.count("\n", 0, fence.start("body"))
+        yield Block(fence["kind"], fence["file"], fence["body"], line, following["body"] if shown else None)
+
+
+def save_and_test(file: Path, body: str) -> None:
+    """Save a file that a page tells its reader to write; if it holds tests, run them."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(body, encoding="utf-8")
+    if file.name.startswith("test_"):
+        tests = [value for name, value in runpy.run_path(str(file)).items() if name.startswith("test_")]
+        assert tests
+        for test in tests:
+            test()
 
 
 def execute(block: Block, path: Path, names: dict[str, object]) -> str:
     """Run one block; return what it printed."""
     printed = StringIO()
     with redirect_stdout(printed):
-        if block.kind == "python":
+        if block.file:
+            save_and_test(Path(block.file), block.body)
+        elif block.kind == "python":
             exec(compile("\n" * block.line + block.body, str(path), "exec"), names)  # noqa: S102  our own pages
         else:
             for line in block.body.replace("\\\n", " ").splitlines():
@@ -74,10 +91,12 @@ def execute(block: Block, path: Path, names: dict[str, object]) -> str:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty directory with ``photo.png``, and no network."""
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty directory with ``photo.png``, and no network; modules and methods that a page adds are forgotten."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    # a page may write attrib/methods/new.py as if the directory were a checkout
+    monkeypatch.setattr(attrib.methods, "__path__", [*attrib.methods.__path__, str(tmp_path / "attrib" / "methods")])
 
     def refuse(*args: object) -> None:
         raise AssertionError("documentation must work without the network")
@@ -86,7 +105,14 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     y, x = np.mgrid[:96, :128]
     photo = np.stack([x * 2, y * 2, np.where((x - 40) ** 2 + (y - 50) ** 2 < 900, 255, 30)], -1).astype(np.uint8)
     Image.fromarray(photo).save("photo.png")
-    return tmp_path
+    registered = set(METHODS)
+    yield tmp_path
+    for name in set(METHODS) - registered:
+        METHODS.remove(name)
+    for name, module in list(sys.modules.items()):
+        if str(tmp_path) in str(getattr(module, "__file__", None)):
+            del sys.modules[name]
+    plt.close("all")
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -95,13 +121,12 @@ def test_a_page_does_what_it_says(path: Path, desk: Path, doctest_namespace: dic
     for package in (name for found in NEEDS.finditer(text) for name in found["packages"].split()):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-    names: dict[str, object] = {"__name__": "__main__", "image": Image.open("photo.png"), **doctest_namespace}
+    names: dict[str, object] = {"__name__": "__main__", "image": load_image("photo.png"), **doctest_namespace}
     same = doctest.OutputChecker().check_output
     for block in blocks(text):
         printed = execute(block, path, names)
         if block.output is not None:
             assert same(block.output, printed, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE), printed
-    plt.close("all")
 
 
 def test_a_block_is_skipped_only_where_a_reason_stands_before_it() -> None:
@@ -124,7 +149,6 @@ def test_a_gallery_script_is_short_titled_and_draws_one_figure(path: Path, desk:
     assert len(underline) >= len(title)
     assert len(source.splitlines()) < 40
     assert len(plt.get_fignums()) == 1
-    plt.close("all")
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].__module__.startswith("attrib.methods.")])
