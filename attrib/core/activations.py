@@ -56,6 +56,12 @@ def _is_zero(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0
 
 
+def _constant_like(x: object, other: object) -> Tensor | None:
+    """``other`` if it broadcasts to ``x`` without changing its shape; torch.max(x, 1) has an axis here."""
+    fits = isinstance(x, Tensor) and isinstance(other, Tensor) and (other.numel() == 1 or other.shape == x.shape)
+    return other if fits and isinstance(other, Tensor) else None
+
+
 def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, *names: str) -> Any:
     if len(args) > position:
         return args[position]
@@ -73,8 +79,7 @@ def family_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str |
     elif func in _CLAMPS_MIN:
         family, bounds = "relu", (_argument(args, kwargs, 1, "min"),)
     elif func in _MAXIMA:  # torch.max(x, 1) is a reduction over axis 1
-        other = _argument(args, kwargs, 1, "other")
-        family, bounds = "relu", (other if isinstance(other, Tensor) else None,)
+        family, bounds = "relu", (_constant_like(args[0] if args else None, _argument(args, kwargs, 1, "other")),)
     elif func in _THRESHOLDS:
         family, bounds = "relu", (_argument(args, kwargs, 1, "threshold"), _argument(args, kwargs, 2, "value"))
     else:

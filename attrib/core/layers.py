@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attrib.core.passes import forward
 from attrib.errors import LayerError, did_you_mean
 
 log = logging.getLogger("attrib")
@@ -123,7 +124,7 @@ def layer_table(
     handles = [module.register_forward_hook(record) for module in names]
     try:
         with torch.no_grad():
-            model(*(inputs if isinstance(inputs, tuple) else (inputs,)), *extra)
+            forward(model, [x.clone() for x in (inputs if isinstance(inputs, tuple) else (inputs,))], extra)
     finally:
         for handle in handles:
             handle.remove()

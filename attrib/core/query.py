@@ -15,8 +15,9 @@ from attrib import checks
 from attrib.core import cost
 from attrib.core.capture import Activations, Edit, capture
 from attrib.core.objective import Objective, Space
+from attrib.core.passes import forward
 from attrib.core.rules import Coverage, Rule, rules
-from attrib.errors import AttribError, LayerError, ModelError, ShapeError, TargetError
+from attrib.errors import LayerError, ModelError, ShapeError, TargetError
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Query:
         """The clean forward pass, run once."""
         layers = (self.layer,) if self.layer else ()
         with torch.no_grad():
-            output, acts = self.run(self.inputs, *layers, *self.objective.layers)
+            output, acts = self.run(tuple(x.clone() for x in self.inputs), *layers, *self.objective.layers)
             goal = self.objective.bind(output, acts)
             return Clean(goal, self._score(goal, output, acts), output, acts)
 
@@ -98,15 +99,8 @@ class Query:
         leaf: bool = False,
     ) -> tuple[Any, Activations]:
         """Run the model once; return its raw output and the activations of ``layers``."""
-        cost.add(forwards=len(inputs[0]))
         with capture(self.model, *dict.fromkeys(layers), edit=edit, leaf=leaf) as acts:
-            try:
-                output = self.model(*inputs, *(self.extra if extra is None else extra))
-            except (AttribError, torch.OutOfMemoryError):
-                raise
-            except RuntimeError as exc:
-                shapes = ", ".join(f"{tuple(x.shape)} {x.dtype} on {x.device}" for x in inputs)
-                raise ModelError(f"the model failed on inputs {shapes}: {exc}") from exc
+            output = forward(self.model, inputs, self.extra if extra is None else extra)
         return output, acts
 
     def gradient(
@@ -118,7 +112,7 @@ class Query:
         gives activation families another backward pass, see `rules`; with ``check`` none of them may escape.
         """
         leaves = tuple(x.detach().requires_grad_(at is None) for x in self.inputs)
-        # The model gets clones: it may change its input in place, which autograd forbids on a leaf.
+        # The model gets clones, always: it may change its input in place, which must not reach the user's tensor.
         seen = tuple(x.clone() for x in leaves)
         mode = rules(**override) if override else None
         with torch.enable_grad():
