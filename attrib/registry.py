@@ -1,4 +1,4 @@
-"""METHODS and METRICS: names to classes; third parties join by entry point."""
+"""METHODS, METRICS and CONTROLS: names to classes; third parties join by entry point."""
 
 from __future__ import annotations
 
@@ -77,3 +77,4 @@ class Registry(Generic[T]):
 
 METHODS: Registry[Any] = Registry("method", "attrib.methods")
 METRICS: Registry[Any] = Registry("metric", "attrib.metrics")
+CONTROLS: Registry[Any] = Registry("control", "attrib.controls")
