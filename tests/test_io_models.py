@@ -218,6 +218,39 @@ def test_every_misfit_is_reported_at_once(tmp_path: Path) -> None:
     assert "pass 'package.module:function'" in message
 
 
+def test_a_refused_file_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    torch.save(small(classes=7, seed=2).state_dict(), tmp_path / "a.pth")
+    model = small()
+    with pytest.raises(InputError, match="of another shape"):
+        aio.load_weights(model, tmp_path / "a.pth")
+    assert aio.model_hash(model) == aio.model_hash(small())
+
+
+class Renamed(nn.Linear):
+    """Its weight was once called ``kernel``; a layer that knows may translate, or refuse in its own words."""
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
+        if f"{prefix}kernel" in state:
+            state[f"{prefix}weight"] = state.pop(f"{prefix}kernel")
+        if f"{prefix}packed" in state:
+            rest[-1].append("packed weights are of version 0")  # type: ignore[attr-defined]
+        super()._load_from_state_dict(state, prefix, *rest)
+
+
+def test_names_that_a_layer_translates_itself_are_accepted(tmp_path: Path) -> None:
+    torch.save({"0.kernel": torch.full((1, 2), 7.0)}, tmp_path / "a.pth")
+    model = nn.Sequential(Renamed(2, 1, bias=False))
+    aio.load_weights(model, tmp_path / "a.pth")
+    assert model[0].weight.tolist() == [[7.0, 7.0]]
+
+
+def test_what_a_layer_says_against_a_file_is_reported(tmp_path: Path) -> None:
+    torch.save({"0.packed": torch.zeros(1)}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"1 missing \(0\.weight\); 1 unexpected \(0\.packed\); .*") as caught:
+        aio.load_weights(nn.Sequential(Renamed(2, 1, bias=False)), tmp_path / "a.pth")
+    assert "packed weights are of version 0" in str(caught.value)
+
+
 @pytest.mark.parametrize("gone", ["conv.bias", "norm.running_mean"])
 def test_a_missing_tensor_is_never_left_random(gone: str, tmp_path: Path) -> None:
     state = small().state_dict()
@@ -268,7 +301,7 @@ def test_a_malicious_file_is_said_to_want_to_run_code(tmp_path: Path) -> None:
 
 def test_a_malicious_npz_is_refused_and_its_code_not_run(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", weight=np.array([Payload(tmp_path / "ran")], dtype=object))
-    with pytest.raises(InputError, match="weights must be a complete, undamaged file"):
+    with pytest.raises(InputError, match="weights must be an undamaged file of tensors"):
         aio.load_weights(nn.Linear(1, 1), tmp_path / "a.npz")
     assert not (tmp_path / "ran").exists()
 
@@ -286,7 +319,7 @@ def test_a_damaged_file_is_called_so(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a{suffix}"
     SAVERS[suffix](small().state_dict(), path)
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(InputError, match=r"must be a complete, undamaged file; got '.*'"):
+    with pytest.raises(InputError, match=r"must be an undamaged file of tensors; got '.*'"):
         aio.read_weights(path)
 
 
@@ -530,6 +563,7 @@ def test_a_function_takes_weights_from_a_file(modules: Callable[[str], str], tmp
         ("make = 3", "{}:make", InputError, "must name a function; '.*:make' is int"),
         ("def make(size): pass", "{}:make", ModelError, "needs no argument; it raised TypeError"),
         ("def make(): raise ValueError('no')", "{}:make", ModelError, "raised ValueError: no"),
+        ("def make(): return load_model('resnt18')", "{}:make", InputError, "^model must be a torchvision classif"),
         ("def make(): pass", "{}:make", ModelError, r"must return an nn.Module.*got NoneType"),
         ("def make(): return (1, 2)", "{}:make", ModelError, r"must return an nn.Module.*got tuple"),
     ],
@@ -571,6 +605,18 @@ def test_a_transform_that_cannot_be_undone_has_to_tell_its_mean() -> None:
         loaded_with(lambda _: x).view(image)
     view = loaded_with(lambda _: x, mean=(0.5,) * 3, std=(0.25,) * 3).view(image)
     assert view.getpixel((0, 0)) == (0, 0, 0)
+
+
+def test_a_preprocess_with_a_view_of_its_own_is_asked() -> None:
+    class Mirror:
+        def __call__(self, image: Image.Image) -> Tensor:
+            raise AssertionError("the view needs no tensor")
+
+        def view(self, image: Image.Image) -> Image.Image:
+            return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+    image = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], dtype=np.uint8))
+    assert aio.as_array(loaded_with(Mirror()).view(image)).tolist() == [[[4, 5, 6], [1, 2, 3]]]
 
 
 def test_a_mean_without_a_std_is_refused() -> None:

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def read_weights(path: AnyPath) -> OrderedDict[str, Tensor]:
     except AttribError:
         raise
     except Exception as exc:  # zip, pickle and header readers raise anything on broken bytes
-        raise InputError(f"weights must be a complete, undamaged file; got {str(path)!r} ({_brief(exc)}).") from exc
+        raise InputError(f"weights must be an undamaged file of tensors; got {str(path)!r} ({_brief(exc)}).") from exc
     return _tensors(found, file)
 
 
@@ -58,7 +59,7 @@ def load_weights(model: nn.Module, path: AnyPath) -> None:
     put before every name are removed.
 
     Args:
-        model: changed in place.
+        model: changed in place; left as it was if the file is refused.
         path: see :func:`read_weights`.
 
     Raises:
@@ -71,23 +72,31 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
     """Load ``state`` as :func:`load_weights` does; ``source`` names it in messages."""
     own = model.state_dict()
     fitted = _fit(state, own)
-    shapes = [
-        f"{name}: file {tuple(value.shape)}, model {tuple(own[name].shape)}"
-        for name, value in fitted.items()
-        if name in own and value.shape != own[name].shape
-    ]
-    error = ""
+    shapes = {name: (tuple(value.shape), tuple(own[name].shape)) for name, value in fitted.items() if name in own}
+    different = [f"{name}: file {file}, model {size}" for name, (file, size) in shapes.items() if file != size]
+    if different or set(fitted) != set(own):
+        # layers may translate older names while they load, so only a trial tells; the model itself is not half loaded
+        problems = _trial(deepcopy(model), fitted, different)
+        if problems:
+            remedy = " Build a network of that size in a function and pass 'package.module:function'."
+            raise InputError(
+                f"weights in {source!r} must fit {type(model).__name__}; got {'; '.join(problems)}."
+                + (remedy if different else "")
+            )
+    model.load_state_dict(fitted, strict=False)
+
+
+def _trial(model: nn.Module, state: Mapping[str, Tensor], different: list[str]) -> list[str]:
+    """What goes wrong when ``state`` is loaded into ``model``, in words."""
+    own, error = model.state_dict(), ""
     try:
-        missing, unexpected = model.load_state_dict(fitted, strict=False)
+        missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as exc:
-        missing, unexpected = [n for n in own if n not in fitted], [n for n in fitted if n not in own]
-        error = "" if shapes else _brief(exc)
+        missing, unexpected = [n for n in own if n not in state], [n for n in state if n not in own]
+        error = "" if different else _brief(exc)
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    problems = [_listed("missing", missing), _listed("unexpected", unexpected), _listed("of another shape", shapes)]
-    problems = [problem for problem in (*problems, error) if problem]
-    if problems:
-        remedy = " Build a network of these sizes in a function and pass 'package.module:function'." if shapes else ""
-        raise InputError(f"weights in {source!r} must fit {type(model).__name__}; got {'; '.join(problems)}.{remedy}")
+    lists = _listed("missing", missing), _listed("unexpected", unexpected), _listed("of another shape", different)
+    return [problem for problem in (*lists, error) if problem]
 
 
 def model_hash(model: nn.Module) -> str:
@@ -203,4 +212,4 @@ def _listed(what: str, names: Iterable[str]) -> str:
 
 
 def _brief(exc: Exception) -> str:
-    return str(exc).strip().split("\n", maxsplit=1)[0][:200] or type(exc).__name__
+    return " ".join(str(exc).split())[:200] or type(exc).__name__
