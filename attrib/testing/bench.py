@@ -1,0 +1,76 @@
+"""What the promises are tried with: a method, a model, inputs; and how a broken promise is told."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from attrib.core import Attribution, auto_layer, capture, frozen
+
+Factory = Callable[[nn.Module], Attribution]
+# Batches of another size go through other kernels; two correct results differ by rounding only.
+_TOLERANCE = 1e-4
+
+
+class Broken(Exception):
+    """A promise that does not hold; the message says how it showed."""
+
+
+def demand(holds: bool, message: str) -> None:
+    """Raise `Broken` unless the promise holds."""
+    if not holds:
+        raise Broken(message)
+
+
+def agree(a: Tensor, b: Tensor) -> bool:
+    """Tell whether two maps are the same but for rounding; infinity equals infinity, NaN nothing."""
+    a, b = a.detach(), b.detach()
+    if a.shape != b.shape:
+        return False
+    near = _TOLERANCE * float(b.nan_to_num(0, 0, 0).abs().max())
+    return bool(((a == b) | ((a - b).abs() <= near)).all())
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A method, and what it is tried on. Every check starts from a fresh copy of the model."""
+
+    method: Factory
+    layer: str | None
+    model: nn.Module
+    x: Tensor
+    targets: tuple[int, ...]
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """Keyword arguments of every call of ``attribute``."""
+        return {} if self.layer is None else {"layer": self.layer}
+
+    def fresh(self) -> nn.Module:
+        """Return a copy of the model, in evaluation mode."""
+        return copy.deepcopy(self.model).eval()
+
+    def explain(self, x: Tensor | None = None, target: object = None, model: nn.Module | None = None) -> Tensor:
+        """Return the maps; by default of every example, each for a class of its own."""
+        x = self.x.clone() if x is None else x  # a method that changes its input spoils one check only
+        target = list(self.targets) if target is None else target
+        method = self.method(self.fresh() if model is None else model)
+        maps: Tensor = method.attribute(x, target=target, **self.call)
+        return maps
+
+    def shapes(self, x: Tensor) -> set[tuple[int, ...]]:
+        """Shapes ``(C, H, W)`` that a map may have: those of the input and of the layer, with their channels or one."""
+        model = self.fresh()
+        found = [x.shape[1:]]
+        with frozen(model):
+            needs_layer = getattr(self.method(model), "needs_layer", False)
+            layer = self.layer or (auto_layer(model, (x,)) if needs_layer else None)
+            if layer is not None:
+                with capture(model, layer) as acts:
+                    model(x)
+                found.append(acts[layer].shape[1:])
+        return {(channels, *shape[1:]) for shape in found for channels in (1, shape[0])}

@@ -1,0 +1,132 @@
+"""The promises about everything else: nothing is left behind, and misuse is refused in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from attrib.errors import AttribError
+from attrib.testing.bench import Bench, demand
+from attrib.testing.probes import Fuse, in_use, seeded
+from attrib.testing.promises import promise
+from attrib.testing.traces import ModelTrace, ProcessTrace, TensorTrace
+
+_UNUSUAL = 1_618_033  # a method that sets a seed of its own must not hit the state that it finds
+
+
+@promise("input untouched")
+def _input_untouched(bench: Bench) -> None:
+    learnt = bench.x.clone().requires_grad_(True)
+    learnt.grad = torch.ones_like(learnt)
+    for x in (bench.x.clone(), learnt):
+        trace = TensorTrace(x)
+        bench.explain(x)
+        demand(not trace.changes(), f"of the caller's input: {_listed(trace.changes())}")
+
+
+@promise("model untouched")
+def _model_untouched(bench: Bench) -> None:
+    model = in_use(bench.fresh())
+    trace = ModelTrace(model)
+    bench.explain(model=model)
+    demand(not trace.changes(), _listed(trace.changes()))
+
+
+@promise("global state untouched")
+def _process_untouched(bench: Bench) -> None:
+    with seeded(_UNUSUAL):
+        trace = ProcessTrace()
+        bench.explain()
+        demand(not trace.changes(), _listed(trace.changes()))
+
+
+@promise("nothing left after errors")
+def _errors(bench: Bench) -> None:
+    with Fuse().inside(model := bench.fresh()) as whole:
+        bench.explain(model=model)
+    total = whole.calls
+    demand(total > 0, "the model was never run")
+    for blow_at in sorted({1, 2, 3, total // 2, total - 1, total} & set(range(1, total + 1))):
+        for error in (RuntimeError, KeyError, KeyboardInterrupt):
+            _survive(bench, Fuse(blow_at, error))
+
+
+def _survive(bench: Bench, fuse: Fuse) -> None:
+    model, x = in_use(bench.fresh()), bench.x.clone()
+    place = f"a {fuse.error.__name__} at module call {fuse.blow_at}"
+    with fuse.inside(model), seeded(_UNUSUAL):
+        traces = (ModelTrace(model), TensorTrace(x), ProcessTrace())
+        try:
+            bench.explain(x, model=model)
+        except BaseException as exc:  # a Ctrl-C is one of the errors that are injected
+            demand(fuse.blown in list(_causes(exc)), f"after {place} it raised {exc!r} without naming the cause")
+        else:
+            demand(False, f"{place} was swallowed")
+        changes = [change for trace in traces for change in trace.changes()]
+    demand(not changes, f"after {place}: {_listed(changes)}")
+
+
+def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+    while exc is not None:
+        yield exc
+        exc = exc.__cause__ or exc.__context__
+
+
+def _listed(changes: list[str]) -> str:
+    more = f" and {len(changes) - 4} more" if len(changes) > 4 else ""
+    return "; ".join(changes[:4]) + more
+
+
+def _refused(run: Callable[[], Any], what: str, word: str, built_in: type[Exception] = ValueError) -> None:
+    """Demand an error made for users, with a message that contains ``word``."""
+    try:
+        run()
+    except Exception as exc:  # its kind is judged here
+        demand(
+            isinstance(exc, (AttribError, built_in)), f"{what} raised {type(exc).__name__} ({exc}), not a clear error"
+        )
+        demand(word in str(exc), f"the message for {what} does not speak of {word!r}: {exc}")
+    else:
+        demand(False, f"{what} was accepted")
+
+
+def _bad_targets(n: int) -> Iterator[object]:
+    yield from (99, -1, None, "nonsense", True, 1.5, [], [0] * (n + 1), [True] * n, [0.5] * n)
+    yield from (torch.full((n,), 0.5), np.full(n, 0.5), torch.zeros(n + 1, dtype=torch.long), np.zeros(n, dtype=bool))
+
+
+@promise("bad targets refused")
+def _targets_refused(bench: Bench) -> None:
+    method = bench.method(bench.fresh())
+    for bad in _bad_targets(len(bench.x)):
+        _refused(lambda bad=bad: method.attribute(bench.x, target=bad, **bench.call), f"target {bad!r}", "target")  # type: ignore[misc]
+
+
+@promise("bad inputs refused")
+def _inputs_refused(bench: Bench) -> None:
+    hole = bench.x.clone()
+    hole.view(-1)[0] = float("nan")
+    bad: dict[str, Any] = {
+        "a NaN": hole,
+        "whole numbers": bench.x.int(),
+        "an empty batch": bench.x[:0],
+        "a list": [1.0],
+    }
+    for what, x in bad.items():
+        _refused(lambda x=x: bench.explain(x), what, "inputs")  # type: ignore[misc]
+
+
+@promise("unknown layer refused")
+def _layer_refused(bench: Bench) -> None:
+    method, target = bench.method(bench.fresh()), list(bench.targets)
+    run = lambda: method.attribute(bench.x, target=target, layer="nowhere")  # noqa: E731
+    _refused(run, "layer 'nowhere'", "nowhere", LookupError)
+
+
+@promise("inference_mode refused in words")
+def _inference_mode(bench: Bench) -> None:
+    with torch.inference_mode():
+        _refused(bench.explain, "torch.inference_mode()", "inference_mode", RuntimeError)
