@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import attrib
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+logging.getLogger("attrib").setLevel(logging.WARNING)  # the gallery is about figures
 
 project = "attrib"
 author = "the attrib authors"

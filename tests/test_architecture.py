@@ -20,6 +20,7 @@ LEVELS = (
     {"core"},
     {"methods", "synthesis", "analysis", "metrics", "models"},
     {"plot", "report", "io", "interop", "benchmark", "testing"},
+    {"tasks"},
     {"explain", "demo"},
     {"cli"},
     {"__main__"},
