@@ -1,0 +1,52 @@
+"""Every method on every awkward net."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from attrib import METHODS
+from tests import nets
+
+
+@pytest.mark.parametrize("net", [*nets.NETS])
+@pytest.mark.parametrize("method", METHODS)
+def test_spellings_and_structures_change_nothing_but_the_model(method: str, net: str) -> None:
+    """Nets with the same weights and function get the same map, whatever way their ReLU is called."""
+    x = nets.batch(2)
+    layer = None if not METHODS[method].needs_layer else "auto"
+    maps = METHODS[method](nets.make(net), layer).attribute(x, [1, 3])
+    assert float(maps.abs().amax()) > 0
+    if net in nets.SPELLINGS and not METHODS[method].needs_layer:
+        assert_close(maps, METHODS[method](nets.make("module")).attribute(x, [1, 3]))
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name].needs_layer])
+def test_two_inputs_get_a_map_each_and_further_arguments_reach_the_model(method: str) -> None:
+    model = nets.fill(nets.TwoInputs())
+    x, y = nets.batch(2, 8, 6), nets.batch(2, 6, 10, seed=5)
+    explain = METHODS[method](model).attribute
+    first, second = explain((x, y), 2)
+    assert (first.shape[2:], second.shape[2:]) == ((8, 6), (6, 10))
+    assert_close(first, METHODS[method](model.get_submodule("left")).attribute(x, 2), rtol=1e-4, atol=1e-6)
+    assert_close(explain((x, y), 2, additional_forward_args=torch.tensor([2.0, 0.0]))[1],
+                 second * torch.tensor([2.0, 0.0]).reshape(2, 1, 1, 1), rtol=1e-4, atol=1e-6)  # fmt: skip
+
+
+@pytest.mark.parametrize("net", nets.PACKED)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_packed_output_needs_a_callable_that_picks_one_number(method: str, net: str) -> None:
+    model, x = nets.make(net), nets.batch(2)
+    layer = "chain.conv2" if METHODS[method].needs_layer else None
+
+    def pick(out: Any) -> Tensor:
+        return (out["out"] if net == "dict" else out[0])[:, 2]
+
+    plain = METHODS[method](model.chain, layer and "conv2").attribute(x, 2)
+    assert_close(METHODS[method](model, layer).attribute(x, pick), plain)
+    with pytest.raises(RuntimeError, match="must return one Tensor"):
+        METHODS[method](model, layer).attribute(x, 2)
