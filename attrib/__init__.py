@@ -24,9 +24,9 @@ from attrib.methods import Deconvnet, GradCAM, GuidedBackprop, GuidedGradCAM, In
 from attrib.registry import METHODS, METRICS
 
 if TYPE_CHECKING:
-    from attrib.explain import compare, explain
     from attrib.io import load_image, load_model
     from attrib.metrics import Protocol
+    from attrib.tasks import compare, explain
 
 __version__ = "0.1.0"
 
@@ -59,8 +59,8 @@ __all__ = [
 
 _LAZY = {
     "Protocol": "attrib.metrics",
-    "compare": "attrib.explain",
-    "explain": "attrib.explain",
+    "compare": "attrib.tasks",
+    "explain": "attrib.tasks",
     "load_image": "attrib.io",
     "load_model": "attrib.io",
 }
@@ -70,7 +70,7 @@ def __getattr__(name: str) -> object:
     if name not in _LAZY:
         raise AttributeError(f"module 'attrib' has no attribute {name!r}")
     value: object = getattr(import_module(_LAZY[name]), name)
-    globals()[name] = value  # also over the sub-module `attrib.explain`, which importing it has put there
+    globals()[name] = value
     return value
 
 

@@ -1,0 +1,51 @@
+"""Rows to text: aligned for a terminal, or Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+Row = Mapping[str, str]
+
+
+def text_table(rows: Sequence[Row], *, markdown: bool = False) -> str:
+    """Align ``rows`` under their keys: the first column to the left, the others to the right.
+
+    Args:
+        rows: one mapping per row, all with the keys of the first.
+        markdown: draw the lines that Markdown wants.
+
+    Example:
+        >>> print(text_table([{"method": "saliency", "score": "0.5"}, {"method": "gradcam", "score": "12.25"}]))
+        method    score
+        saliency    0.5
+        gradcam   12.25
+    """
+    if not rows:
+        return ""
+    heads = list(rows[0])
+    lines = [heads, *([row[head] for head in heads] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+    cells = [[_pad(cell, width, i) for i, (cell, width) in enumerate(zip(line, widths, strict=True))] for line in lines]
+    if not markdown:
+        return "\n".join("  ".join(line).rstrip() for line in cells)
+    rule = ["-" * width if i == 0 else "-" * (max(width, 2) - 1) + ":" for i, width in enumerate(widths)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [cells[0], rule, *cells[1:]])
+
+
+def _pad(cell: str, width: int, column: int) -> str:
+    return cell.ljust(width) if column == 0 else cell.rjust(width)
+
+
+def amount(value: float | None, digits: int = 3) -> str:
+    """Write a number with ``digits`` significant digits, whole numbers whole; ``-`` where there is none.
+
+    Example:
+        >>> amount(12.0), amount(0.01234), amount(1234.5), amount(None)
+        ('12', '0.0123', '1234', '-')
+    """
+    if value is None or math.isnan(value):
+        return "-"
+    if float(value).is_integer() or abs(value) >= 10**digits:
+        return f"{value:.0f}"
+    return f"{value:.{digits}g}"

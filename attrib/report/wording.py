@@ -1,0 +1,76 @@
+"""A comparison in words: the table as people read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrib.benchmark.stats import Interval
+from attrib.registry import METRICS
+from attrib.report.table import amount, text_table
+
+if TYPE_CHECKING:
+    from attrib.report.comparison import Comparison
+
+COSTS = {"forwards": "forwards", "backwards": "backwards", "seconds": "seconds", "memory_mb": "memory MB"}
+
+
+def comparison_text(found: Comparison, *, markdown: bool = False) -> str:
+    """The protocol, what was explained, the table with its notes, and what failed."""
+    table = text_table([_cells(found, row) for row in found.table()], markdown=markdown)
+    parts = [
+        [f"protocol: {found.protocol}"],
+        [f"{name}: {asked}" for name, asked in zip(found.images, found.asked, strict=True)],
+        [table],
+        _notes(found),
+        [f"failed: {failure}" for failure in found.failures],
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def _cells(found: Comparison, row: dict[str, Any]) -> dict[str, str]:
+    name = row["method"] + (" (control)" if row["kind"] == "control" else "")
+    cells = {"method": name}
+    for metric in found.metrics:
+        head = f"{metric} ({'higher' if METRICS[metric].higher_is_better else 'lower'})"
+        cells[head] = _interval(found.intervals[row["method"]][metric]) + _mark(found, row, metric)
+    return cells | {head: amount(row[key]) for key, head in COSTS.items()}
+
+
+def _interval(interval: Interval) -> str:
+    if interval.count == 0:
+        return "-"
+    ends = "" if interval.count < 2 else f" [{interval.low:.3f}, {interval.high:.3f}]"
+    return f"{interval.mean:.3f}{ends}"
+
+
+def _mark(found: Comparison, row: dict[str, Any], metric: str) -> str:
+    """Two characters, so that numbers stay below each other: ``!`` not better than a control, ``?`` cannot be told."""
+    verdicts = found.verdicts.get(row["method"], {}).get(metric, {})
+    if row["kind"] == "control" or not verdicts:
+        return "  " if found.controls else ""
+    if row["not_better_than"][metric]:
+        return " !"
+    return " ?" if any(verdict.beats is None for verdict in verdicts.values()) else "  "
+
+
+def _notes(found: Comparison) -> list[str]:
+    n = len(found.images)
+    notes = [f"n={n}; mean [95 % bootstrap interval]; forwards, backwards, seconds: mean per map; memory: peak."]
+    verdicts = [v for row in found.verdicts.values() for many in row.values() for v in many.values()]
+    if any(verdict.beats is None for verdict in verdicts):
+        notes.append("? better than every control on average, but there are too few images for a test at 5 %.")
+    for method in found.methods:
+        lost = {metric: names for metric, names in found.unbeaten(method).items() if names}
+        if lost:
+            said = "; ".join(f"{metric}: {', '.join(names)}" for metric, names in lost.items())
+            notes.append(f"! {method} is not better than a control: {said}.")
+    return notes + _odd(found)
+
+
+def _odd(found: Comparison) -> list[str]:
+    notes = []
+    for row in found.rows:
+        odd = [f"{count} {name}" for name, count in found.curves[row].counts().items() if count and name != "ok"]
+        if odd:
+            notes.append(f"{row}: {', '.join(odd)} of {len(found.images)} maps.")
+    return notes

@@ -1,0 +1,6 @@
+"""What most users need, and what the command line calls: explain pictures, compare methods."""
+
+from attrib.tasks.comparing import CompareOptions, compare
+from attrib.tasks.explaining import ExplainOptions, explain
+
+__all__ = ["CompareOptions", "ExplainOptions", "compare", "explain"]

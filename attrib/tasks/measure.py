@@ -1,0 +1,108 @@
+"""What a piece of work takes: passes, seconds, memory at its peak."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from attrib.core.cost import count
+from attrib.report.records import Spent
+
+_STATM = Path("/proc/self/statm")
+_INTERVAL = 0.002  # seconds between two looks at the resident memory; reading it takes about 10 microseconds
+
+
+class Meter:
+    """Filled when the block of `measured` ends."""
+
+    spent: Spent
+
+
+@contextmanager
+def measured(device: torch.device) -> Iterator[Meter]:
+    """Measure the block.
+
+    On CUDA the peak is what torch allocated, exactly. On Linux it is how much the resident memory of the whole process
+    grew, sampled every 2 ms after the C library has handed back what it had kept: shorter peaks are missed, and other
+    threads count too. Elsewhere it is None.
+    """
+    meter = Meter()
+    _synchronise(device)
+    watch = _CudaPeak(device) if device.type == "cuda" else _ResidentPeak()
+    with count() as passes, watch:
+        start = perf_counter()
+        yield meter
+        _synchronise(device)
+        seconds = perf_counter() - start
+    meter.spent = Spent(passes.forwards, passes.backwards, seconds, watch.peak)
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class _CudaPeak:
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.peak: int | None = None
+
+    def __enter__(self) -> None:
+        torch.cuda.reset_peak_memory_stats(self.device)
+        self.before = torch.cuda.memory_allocated(self.device)
+
+    def __exit__(self, *exc: object) -> None:
+        self.peak = torch.cuda.max_memory_allocated(self.device) - self.before
+
+
+class _ResidentPeak:
+    def __init__(self) -> None:
+        self.peak: int | None = None
+        self._stop = threading.Event()
+
+    def __enter__(self) -> None:
+        _return_free_memory()
+        self._before = self._highest = _resident()
+        self._thread = threading.Thread(target=self._watch, name="attrib-memory", daemon=True)
+        if self._before is not None:
+            self._thread.start()
+
+    def __exit__(self, *exc: object) -> None:
+        if self._before is None or self._highest is None:
+            return
+        self._stop.set()
+        self._thread.join()
+        self._look()
+        self.peak = self._highest - self._before
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_INTERVAL):
+            self._look()
+
+    def _look(self) -> None:
+        self._highest = max(self._highest or 0, _resident() or 0)
+
+
+def _resident() -> int | None:
+    """Resident memory of this process in bytes, where the system tells."""
+    try:
+        pages = int(_STATM.read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _return_free_memory() -> None:
+    """Let glibc give unused pages back, so that work which uses them again is seen to need them."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

@@ -1,0 +1,162 @@
+"""One comparison while it runs: image after image, nothing kept that does not go into the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from attrib.core.objective import Objective
+from attrib.metrics import CurveMetric, Curves, Metric, Protocol, curves
+from attrib.report.comparison import Comparison
+from attrib.report.curves import RowCurves
+from attrib.report.explanation import Explanation
+from attrib.report.facts import tensor_hash
+from attrib.report.records import Asked, Spent
+from attrib.tasks.questions import Question
+from attrib.tasks.run import Failures, Runner
+from attrib.tasks.subject import Example, Network, facts
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One image that could be read, and what is asked of it."""
+
+    name: str
+    x: Tensor
+    view: Image.Image | None
+    goal: Objective
+    asked: Asked
+
+
+@dataclass
+class Row:
+    """One method or control: what it gave so far, an entry per image, or per map for ``spent``."""
+
+    runners: Sequence[Runner]
+    curves: list[list[Curves]] = field(default_factory=list)
+    scores: list[dict[str, float]] = field(default_factory=list)
+    spent: list[Spent] = field(default_factory=list)
+
+
+@dataclass
+class Study:
+    """What `compare` was asked, and what it has found so far."""
+
+    network: Network
+    rows: dict[str, Row]
+    controls: tuple[str, ...]
+    metrics: dict[str, type[Metric]]
+    protocol: Protocol
+    question: Question
+    batch_size: int | Literal["auto"]
+    keep_maps: bool
+    failures: Failures = field(default_factory=Failures)
+    about: dict[str, Any] = field(default_factory=dict)
+    subjects: list[tuple[str, Asked]] = field(default_factory=list)
+    explanations: list[Explanation] = field(default_factory=list)
+
+    def attempt(self, example: Example, position: int) -> None:
+        """Measure every row on one image, or note why that cannot be."""
+        subject = self.failures.attempt(partial(self._read, example, position), image=example.name)
+        if subject is None:
+            return
+        before = len(self.failures.found)
+        maps = {label: self._row(label, row, subject) for label, row in self.rows.items()}
+        self.about = self.about or facts("comparison", self.network, subject.x) | {"inputs": {}}
+        self.about["inputs"][subject.name] = tensor_hash(subject.x)
+        self.subjects.append((subject.name, subject.asked))
+        if self.keep_maps:
+            self.explanations.append(self._explanation(subject, maps, before))
+
+    def _read(self, example: Example, position: int) -> Subject:
+        x, view = example.open(self.network)
+        goal, (asked,) = self.question.ask(self.network, x, position)
+        return Subject(example.name, x, view, goal, asked)
+
+    def _row(self, label: str, row: Row, subject: Subject) -> list[Tensor]:
+        """Make and measure the maps of one row; all or none of its seeds count."""
+        noted = partial(self.failures.attempt, image=subject.name, method=label)
+        made = [noted(partial(runner.run, subject.x, subject.goal)) for runner in row.runners]
+        maps = [one[0] for one in made if one is not None]
+        row.spent += [one[1] for one in made if one is not None]
+        whole = maps if len(maps) == len(row.runners) else []
+        measured = noted(partial(self._curves, subject, whole)) or []
+        row.curves.append(measured)
+        row.scores.append(noted(partial(self._scores, subject, whole, measured)) or {})
+        return whole
+
+    def _curves(self, subject: Subject, maps: Sequence[Tensor]) -> list[Curves]:
+        which = {name for metric in self.metrics.values() if issubclass(metric, CurveMetric) for name in metric.reads}
+        if not which or not maps:
+            return []
+        named = {str(seed): one for seed, one in enumerate(maps)}
+        model, size = self.network.model, self.batch_size
+        found = curves(model, subject.x, subject.goal, named, self.protocol, which=tuple(which), batch_size=size)
+        return list(found.values())
+
+    def _scores(self, subject: Subject, maps: Sequence[Tensor], measured: Sequence[Curves]) -> dict[str, float]:
+        """The mean over seeds of each metric; none where there is no map."""
+        found = {}
+        for name, metric in self.metrics.items():
+            if issubclass(metric, CurveMetric):
+                values = [metric.from_curves(one) for one in measured]
+            else:
+                score = partial(metric().score, self.network.model, subject.x, subject.goal)
+                values = [score(one, self.protocol, batch_size=self.batch_size) for one in maps]
+            if values:
+                found[name] = float(torch.cat(values).double().mean())
+        return found
+
+    def _explanation(self, subject: Subject, maps: dict[str, list[Tensor]], before: int) -> Explanation:
+        """The methods' maps of one image."""
+        kept = {label: found[0] for label, found in maps.items() if found and label not in self.controls}
+        words = self.question.words
+        return Explanation(
+            images=(subject.name,),
+            inputs=subject.x.cpu(),
+            views=None if subject.view is None else (subject.view,),
+            asked={words: (subject.asked,)},
+            maps={label: {words: one} for label, one in kept.items()},
+            layers=self._layers(),
+            costs={label: self.rows[label].spent[-1] for label in kept},
+            failures=tuple(self.failures.found[before:]),
+            about=self.about,
+        )
+
+    def _layers(self) -> dict[str, str | None]:
+        return {label: row.runners[0].layer for label, row in self.rows.items() if label not in self.controls}
+
+    def comparison(self, seed: int) -> Comparison:
+        """The result; raises the first error where no method gave a score for any image."""
+        methods = [row for label, row in self.rows.items() if label not in self.controls]
+        if self.failures.first is not None and not any(scores for row in methods for scores in row.scores):
+            raise self.failures.first
+        about = {**self.about, "methods": {label: row.runners[0].facts for label, row in self.rows.items()}}
+        return Comparison(
+            protocol=self.protocol,
+            seed=seed,
+            images=tuple(name for name, _ in self.subjects),
+            asked=tuple(asked for _, asked in self.subjects),
+            metrics=tuple(self.metrics),
+            controls=self.controls,
+            scores={label: self._columns(row) for label, row in self.rows.items()},
+            curves={label: RowCurves(self.protocol, row.curves) for label, row in self.rows.items()},
+            costs={label: tuple(row.spent) for label, row in self.rows.items()},
+            layers=self._layers(),
+            explanations=tuple(self.explanations),
+            failures=tuple(self.failures.found),
+            about=about,
+        )
+
+    def _columns(self, row: Row) -> dict[str, Tensor]:
+        """Scores ``(N,)`` of each metric, NaN where there is none."""
+        return {
+            name: torch.tensor([scores.get(name, float("nan")) for scores in row.scores], dtype=torch.float64)
+            for name in self.metrics
+        }
