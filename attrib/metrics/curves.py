@@ -1,0 +1,207 @@
+"""Deletion, insertion, MoRF and LeRF curves from one set of forward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor
+
+from attrib import checks
+from attrib.core import Given, Query, Ranked, as_objective, frozen, sweep, unwrap
+from attrib.core.perturb import check_options
+from attrib.errors import InputError, ShapeError
+from attrib.metrics.protocol import Protocol, as_protocol, make_baseline
+from attrib.metrics.ranking import Ranking, tie_orders
+from attrib.metrics.readings import Curve, Curves
+
+CurveName = Literal["deletion", "insertion", "morf", "lerf"]
+NAMES: tuple[CurveName, ...] = ("deletion", "insertion", "morf", "lerf")
+_Removed = tuple[str, bool]  # which baseline ("removal" or "insertion"), and whether the top of the order is kept
+
+
+@dataclass
+class _Measurement:
+    """One image batch under one protocol: what all methods share."""
+
+    query: Query
+    protocol: Protocol
+    which: tuple[CurveName, ...]
+    options: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        x = self.query.image
+        roles = {"removal": self.protocol.baseline, "insertion": self.protocol.insertion}
+        self.baseline = {role: make_baseline(roles[role], x) for role in {self._plan(name)[0] for name in self.which}}
+        self.clean = self.query.clean.score.cpu().double()
+        nothing = Given(x.new_zeros(1, 1, 1, *x.shape[2:]))
+        self.floor = {role: self._sweep(nothing, role)[:, 0] for role in self.baseline}
+
+    def _plan(self, name: CurveName) -> _Removed:
+        """Inserting with the removal baseline is LeRF backwards: the same masked images."""
+        if name == "insertion" and self.protocol.insertion != self.protocol.baseline:
+            return "insertion", True
+        return "removal", name in {"insertion", "lerf"}
+
+    def _sweep(self, masks: Given | Ranked, role: str) -> Tensor:
+        """Scores under all masks, ``(N, K)``, float64 on the CPU."""
+        scores = torch.empty(len(self.clean), len(masks), dtype=torch.float64)
+        for positions, _, score in sweep(self.query, masks, baseline=self.baseline[role], **self.options):
+            scores[:, positions] = score.T.cpu().double()
+        return scores
+
+    @cached_property
+    def gradient(self) -> Tensor:
+        """Of the clean score to the image, with the class that the clean pass settled on."""
+        return replace(self.query, objective=self.query.clean.goal).gradient().grad[0]
+
+    def orders(self, ranking: Ranking, role: str) -> tuple[list[Tensor], int]:
+        """The orders to try, most relevant unit first, and how many of them are averaged."""
+        units = ranking.values.shape[1]
+        raster = torch.arange(units)[None]
+        if self.protocol.ties == "stable" or not ranking.has_ties:
+            return [ranking.order(raster)], 1
+        drawn = tie_orders(units, self.protocol.tie_orders, self.protocol.seed)
+        among = [*drawn[:, None], raster] if self.protocol.ties == "bounds" else [*drawn[:, None]]
+        if self.protocol.ties == "bounds":
+            change = self.query.image - self.baseline[role]
+            effect = (self.gradient * change).sum(1, keepdim=True).cpu().double()
+            by_effect = ranking.grid.mean(effect).argsort(1)  # per pixel: the x-axis counts pixels, not units
+            among += [by_effect, by_effect.flip(1)]
+        return [ranking.order(one) for one in among], len(drawn)
+
+    def measure(self, ranking: Ranking) -> Curves:
+        """Run what the wanted curves need, each set of masked images once."""
+        plans = {name: self._plan(name) for name in self.which}
+        orders = {role: self.orders(ranking, role) for role in self.baseline}
+        run = {plan: self._run(ranking, orders[plan[0]], *plan) for plan in dict.fromkeys(plans.values())}
+        found: dict[str, Curve] = {
+            name: _backwards(run[plan]) if name == "lerf" else run[plan] for name, plan in plans.items()
+        }
+        resolution = torch.finfo(self.query.image.dtype).eps
+        return Curves(self.protocol, found, ranking.status, ranking.tied, resolution)
+
+    def _run(self, ranking: Ranking, tried: tuple[list[Tensor], int], role: str, keep: bool) -> Curve:
+        orders, averaged = tried
+        ends = (self.floor[role], self.clean) if keep else (self.clean, self.floor[role])
+        scores = torch.stack([self._scores(ranking, order, role, keep, ends) for order in orders])
+        scores[:, torch.tensor([status == "nan" for status in ranking.status])] = float("nan")
+        return Curve(torch.stack([ranking.fractions(order) for order in orders]), scores, averaged, keep)
+
+    def _scores(self, ranking: Ranking, order: Tensor, role: str, keep: bool, ends: tuple[Tensor, Tensor]) -> Tensor:
+        rank = ranking.rank(order).to(self.query.image.device)
+        inner = self._sweep(Ranked(rank, ranking.counts[1:-1], reverse=keep), role)
+        return torch.cat([ends[0][:, None], inner, ends[1][:, None]], 1)
+
+
+def _backwards(curve: Curve) -> Curve:
+    """Keeping the top of the order, read from the clean image on: removing the least relevant first."""
+    return Curve(1 - curve.fraction.flip(-1), curve.score.flip(-1), curve.averaged)
+
+
+def _wanted(which: Sequence[str] | None, protocol: Protocol) -> tuple[CurveName, ...]:
+    offered = tuple(name for name in NAMES if ("lerf" if name == "lerf" else "morf") in protocol.order)
+    chosen = offered if which is None else which
+    for name in chosen:
+        checks.choice(f"which curve, for a protocol of order {'+'.join(protocol.order)},", name, offered)
+    if not chosen:
+        raise InputError("which must name at least one curve; got none.")
+    return tuple(name for name in offered if name in chosen)
+
+
+@overload
+def curves(
+    model: Callable[..., Any],
+    x: Tensor,
+    target: object,
+    maps: Tensor,
+    protocol: Protocol | str | Mapping[str, Any] = ...,
+    *,
+    which: Sequence[str] | None = ...,
+    additional_forward_args: object = ...,
+    **options: Any,
+) -> Curves: ...
+
+
+@overload
+def curves(
+    model: Callable[..., Any],
+    x: Tensor,
+    target: object,
+    maps: Mapping[str, Tensor],
+    protocol: Protocol | str | Mapping[str, Any] = ...,
+    *,
+    which: Sequence[str] | None = ...,
+    additional_forward_args: object = ...,
+    **options: Any,
+) -> dict[str, Curves]: ...
+
+
+def curves(
+    model: Callable[..., Any],
+    x: Tensor,
+    target: object,
+    maps: Tensor | Mapping[str, Tensor],
+    protocol: Protocol | str | Mapping[str, Any] = "default",
+    *,
+    which: Sequence[str] | None = None,
+    additional_forward_args: object = None,
+    **options: Any,
+) -> Curves | dict[str, Curves]:
+    """Hide (or show) the pixels of ``x`` in the order of ``maps`` and follow the score.
+
+    Cost: for each example one forward pass for the clean image and one for each baseline, shared by all maps; for each
+    map ``K - 2`` passes for deletion and MoRF together, as many for LeRF, and as many for insertion where its baseline
+    differs; all of it once per tie order, where ties matter. One gradient for ``ties="bounds"``.
+
+    Args:
+        model: the explained model.
+        x: the explained inputs ``(N, C, H, W)``.
+        target: what was explained, see `attrib.core.objective.as_objective`; ``"predicted"`` is decided once, on ``x``.
+        maps: explanations ``(N, C, h, w)``, signed and raw as methods give them; or several methods' by name.
+        protocol: a `Protocol`, the name of a preset, or its dict.
+        which: the curves to measure; None measures all that the protocol's order offers.
+        additional_forward_args: one further argument of the model, or a tuple of them.
+        options: how the model is run, see `attrib.core.SweepOptions`; none of them changes a number beyond rounding.
+
+    Returns:
+        `Curves` for a Tensor; one `Curves` per name for a mapping.
+
+    Example:
+        >>> found = curves(model, x, "predicted", torch.rand(2, 1, 12, 12), Protocol(steps=7))
+        >>> found.auc("deletion").shape, found.curve("insertion")[0][0]
+        (torch.Size([2]), tensor([0.0000, 0.1667, 0.3333, 0.5000, 0.6667, 0.8333, 1.0000], dtype=torch.float64))
+
+    References:
+        Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018, sec. 4.
+        Samek et al., "Evaluating the Visualization of What a Deep Neural Network Has Learned", TNNLS 2017.
+        Bluecher, Vielhaben, Strodthoff, "Decoupling Pixel Flipping and Occlusion Strategy for Consistent XAI
+        Benchmarks", TMLR 2024.
+    """
+    protocol = as_protocol(protocol)
+    wanted = _wanted(which, protocol)
+    check_options(options)  # type: ignore[arg-type]
+    x = _image(x)
+    named = maps if isinstance(maps, Mapping) else {"": maps}
+    rankings = {name: Ranking.of(one, x, protocol, name) for name, one in named.items()}
+    extra = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
+    extra = () if additional_forward_args is None else extra
+    objective = as_objective(target)
+    bare = unwrap(model)
+    with frozen(bare):
+        query = Query(bare, (x,), objective, None, extra).in_space(protocol.score)
+        shared = _Measurement(query, protocol, wanted, options)
+        found = {name: shared.measure(ranking) for name, ranking in rankings.items()}
+    return found if isinstance(maps, Mapping) else found[""]
+
+
+def _image(x: Tensor) -> Tensor:
+    """The one input, detached."""
+    tensors = checks.batch(x)
+    if len(tensors) > 1:
+        raise ShapeError(f"x must be one Tensor; got {len(tensors)}. Pass the rest as additional_forward_args.")
+    only = checks.shape(tensors[0], "n c h w", "x")
+    return only.detach().clone() if only.is_inference() else only.detach()
