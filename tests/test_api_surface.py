@@ -1,0 +1,185 @@
+"""What users see: the public names, the signatures, the docstrings; and that every argument does something.
+
+After a deliberate change: ``python -m tests.test_api_surface`` writes the golden file anew; review its diff.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import attrib
+from attrib import METHODS, Attribution
+from attrib.core import SweepOptions
+from tests import nets
+from tests.conventions import lines, section
+
+GOLDEN = Path(__file__).parent / "golden" / "api.json"
+SECTIONS = ("Convention", "Cost", "Args", "Example", "References")
+OURS = [name for name in METHODS if METHODS[name].__module__.startswith("attrib.methods.")]
+
+
+def surface() -> dict[str, Any]:
+    """Public names, and how each method is constructed."""
+
+    def plain(function: Any) -> str:
+        signature = inspect.signature(function)
+        bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+        return str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
+
+    return {
+        "names": sorted(attrib.__all__),
+        "methods": {name: plain(METHODS[name]) for name in OURS},
+        "attribute": plain(Attribution.attribute),
+    }
+
+
+def test_the_public_surface_changes_only_on_purpose() -> None:
+    assert surface() == json.loads(GOLDEN.read_text()), "if this is meant: python -m tests.test_api_surface"
+
+
+@pytest.mark.parametrize("name", attrib.__all__)
+def test_a_public_name_can_be_used_and_says_what_it_is(name: str) -> None:
+    assert name in dir(attrib)
+    public = getattr(attrib, name)
+    assert not inspect.ismodule(public)
+    assert inspect.getdoc(public)
+
+
+def test_every_registered_method_of_ours_is_a_public_name() -> None:
+    assert {METHODS[name].__name__ for name in OURS} <= set(attrib.__all__)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_method_says_what_it_computes_its_conventions_cost_arguments_example_and_source(name: str) -> None:
+    text = inspect.getdoc(METHODS[name]) or ""
+    parts = [text.index(".. math::"), *(text.index(f"\n{title}:") for title in SECTIONS)]
+    assert parts == sorted(parts)  # in this order
+    assert text.partition("\n")[0].endswith(".")  # the answer in one line
+    assert all(line.endswith(".") for line in lines(name))
+    assert ".. doctest" in section(name, "Example") or ">>> " in section(name, "Example")
+    assert re.search(r"\b(19|20)\d\d\b", section(name, "References"))
+
+
+def parameters(name: str) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(METHODS[name]).parameters)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_method_documents_each_argument_once_and_no_other(name: str) -> None:
+    documented = re.findall(r"^ {4}(\w+):", f"    {section(name, 'Args')}", re.MULTILINE)
+    assert documented == list(parameters(name))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_only_model_and_layer_may_be_given_by_position(name: str) -> None:
+    kinds = {p.name: p.kind for p in parameters(name).values()}
+    assert [p for p, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD] == ["model", "layer"]
+
+
+# --- every argument changes something
+
+X = nets.batch(2, 8, 6)
+NET = nets.make("module")
+MIXED = nets.fill(nets.Chain(torch.nn.functional.relu6, torch.relu))
+Values = tuple[Any, Any]
+MODEL: dict[str, Values] = {"model": (NET, nets.fill(nets.Chain(nn.ReLU(), nn.ReLU()), seed=5))}
+REDUCTIONS: dict[str, Values] = {"channels": ("l2", "none"), "absolute": (False, True)}
+LAYER: dict[str, Values] = {"layer": (None, "pool")}
+OVERRIDE: dict[str, Values] = {"activations": (("relu",), ("relu", "relu6"))}
+SWEEP: dict[str, Values] = {
+    "batch_size": (1, 6),
+    "channels_last": (False, True),
+    "autocast": (None, torch.bfloat16),
+    "show_progress": (False, True),
+}
+EFFECTS: dict[str, dict[str, Values]] = {
+    "saliency": {**MODEL, **LAYER, **REDUCTIONS},
+    "input_x_gradient": {**MODEL, **LAYER, **REDUCTIONS},
+    "guided": {**MODEL, **LAYER, **REDUCTIONS, **OVERRIDE},
+    "deconvnet": {**MODEL, **LAYER, **REDUCTIONS, **OVERRIDE},
+    "gradcam": {**MODEL, **LAYER, "relu": (True, False), "negative": (False, True), "upsample": (False, True)},
+    "guided_gradcam": {**MODEL, **LAYER, **REDUCTIONS, **OVERRIDE},
+    "occlusion": {
+        **MODEL, **LAYER, **SWEEP,
+        "window": (2, (2, 3)), "stride": (1, (2, 1)), "baseline": ("zero", "mean"), "score": (None, "log_odds"),
+        "sign": ("drop", "score"), "edge": ("full", "cut"),
+    },
+}  # fmt: skip
+# What an argument needs in order to show.
+BESIDES: dict[str, dict[str, Any]] = {
+    "gradcam": {"layer": "pool"}, "guided_gradcam": {"layer": "pool"}, "occlusion": {"window": 3, "stride": 2},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_table_of_effects_knows_every_argument(name: str) -> None:
+    expected = set(parameters(name))
+    if "options" in expected:
+        expected = expected - {"options"} | set(SweepOptions.__annotations__)
+    assert set(EFFECTS[name]) == expected
+
+
+def watched(name: str, options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> list[Any]:
+    """Everything that an argument may change: the maps, what the model is fed with and computes in, what is printed."""
+    seen: list[Any] = []
+
+    def watch(_module: nn.Module, args: Any, out: Tensor) -> None:
+        seen.append((len(args[0]), args[0].is_contiguous(), out.dtype))
+
+    model = options.pop("model", MIXED if "activations" in options else NET)
+    handle = model.conv1.register_forward_hook(watch)
+    maps = METHODS[name](model, **options).attribute(X, [2, 3])
+    handle.remove()
+    return [maps.shape, maps.flatten().tolist(), seen, bool(capsys.readouterr().err)]
+
+
+@pytest.mark.parametrize(("name", "argument"), [(name, argument) for name in EFFECTS for argument in EFFECTS[name]])
+def test_every_argument_changes_something(name: str, argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = (
+        watched(name, {**BESIDES.get(name, {}), argument: value}, capsys) for value in EFFECTS[name][argument]
+    )
+    assert one != other
+    how = {"batch_size": 2, "channels_last": 2, "autocast": 2, "show_progress": 3}.get(argument)
+    if how is not None:  # these change how it runs, and only that
+        assert one[how] != other[how]
+        if argument != "autocast":
+            torch.testing.assert_close(*(torch.tensor(maps[1]) for maps in (one, other)), rtol=1e-4, atol=1e-6)
+
+
+def test_each_reduction_of_channels_is_another_one() -> None:
+    maps = [attrib.Saliency(NET, channels=c).attribute(X, 2).flatten() for c in ("max", "mean", "sum", "l2", "none")]
+    same = [(i, j) for i, a in enumerate(maps) for j, b in enumerate(maps) if a.shape == b.shape and torch.equal(a, b)]
+    assert same == [(i, i) for i in range(5)]
+
+
+CALLS: dict[str, tuple[Callable[[Attribution], Any], Callable[[Attribution], Any]]] = {
+    "inputs": (lambda m: m.attribute(X, 2), lambda m: m.attribute(X.flip(3), 2)),
+    "target": (lambda m: m.attribute(X, 2), lambda m: m.attribute(X, 3)),
+    "layer": (lambda m: m.attribute(X, 2, "pool"), lambda m: m.attribute(X, 2, layer="conv1")),
+}
+
+
+@pytest.mark.parametrize("argument", CALLS)
+@pytest.mark.parametrize("name", OURS)
+def test_every_argument_of_a_call_changes_the_maps(name: str, argument: str) -> None:
+    one, other = (call(METHODS[name](NET)) for call in CALLS[argument])
+    assert one.shape != other.shape or not torch.allclose(one, other)
+
+
+def test_the_layer_of_a_call_goes_before_the_layer_of_the_constructor() -> None:
+    for name in OURS:
+        by_call = METHODS[name](NET, "conv1").attribute(X, 2, "pool")
+        assert torch.equal(by_call, METHODS[name](NET, "pool").attribute(X, 2))
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(surface(), indent=2) + "\n")
