@@ -112,6 +112,14 @@ def test_convention_a_model_in_which_nothing_is_overridden_is_refused_and_covera
     assert str(coverage(METHODS[name](nets.make("residual")), X, 2)) == "overrode 2 of 2 ReLU"
 
 
+@pytest.mark.parametrize("name", GATES)
+def test_coverage_of_a_layer_counts_what_lies_behind_it(name: str) -> None:
+    model = nets.make("module")
+    assert str(coverage(METHODS[name](model, "pool"), X, 2)) == "overrode 1 of 1 ReLU"
+    assert str(coverage(METHODS[name](model, "act2"), X, 2)) == "overrode nothing"
+    assert str(coverage(METHODS["guided_gradcam"](model, "act2"), X, 2)) == "overrode 2 of 2 ReLU"  # at the input
+
+
 def hot(shape: tuple[int, ...], *place: int) -> Tensor:
     signal = torch.zeros(shape)
     signal[(0, *place)] = 1

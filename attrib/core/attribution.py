@@ -197,5 +197,6 @@ def coverage(
     if not override:
         raise InputError(f"method must override activations, such as GuidedBackprop; got {type(method).__name__}.")
     with method.asking(inputs, target, layer, additional_forward_args=additional_forward_args) as query:
-        found = query.gradient(override=override, check=False).coverage
+        at = None if method.needs_layer else query.layer  # with needs_layer, the layer is not where the rules end
+        found = query.gradient(at, override, check=False).coverage
     return cast(Coverage, found)
