@@ -1,6 +1,6 @@
 """attrib: explain what convolutional networks look at, and prove how good each explanation is.
 
-The mechanisms and methods load at once; what needs more (images, metrics, figures) loads when it is first used.
+Every public name loads when it is first used, so that importing attrib, and the command line's help, take no time.
 """
 
 from __future__ import annotations
@@ -8,24 +8,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from attrib.core import (
-    Attribution,
-    Channel,
-    ClassScore,
-    Custom,
-    Neuron,
-    Objective,
-    Predicted,
-    coverage,
-    frozen,
-    layer_table,
-)
-from attrib.methods import Deconvnet, GradCAM, GuidedBackprop, GuidedGradCAM, InputXGradient, Occlusion, Saliency
-from attrib.registry import METHODS, METRICS
-
 if TYPE_CHECKING:
+    from attrib.core import (
+        Attribution,
+        Channel,
+        ClassScore,
+        Custom,
+        Neuron,
+        Objective,
+        Predicted,
+        coverage,
+        frozen,
+        layer_table,
+    )
     from attrib.io import load_image, load_model
+    from attrib.methods import Deconvnet, GradCAM, GuidedBackprop, GuidedGradCAM, InputXGradient, Occlusion, Saliency
     from attrib.metrics import Protocol
+    from attrib.registry import METHODS, METRICS
     from attrib.tasks import compare, explain
 
 __version__ = "0.1.0"
@@ -57,22 +56,46 @@ __all__ = [
     "load_model",
 ]
 
-_LAZY = {
-    "Protocol": "attrib.metrics",
-    "compare": "attrib.tasks",
-    "explain": "attrib.tasks",
-    "load_image": "attrib.io",
-    "load_model": "attrib.io",
+_HOMES = {
+    "attrib.core": (
+        "Attribution",
+        "Channel",
+        "ClassScore",
+        "Custom",
+        "Neuron",
+        "Objective",
+        "Predicted",
+        "coverage",
+        "frozen",
+        "layer_table",
+    ),
+    "attrib.io": ("load_image", "load_model"),
+    "attrib.methods": (
+        "Deconvnet",
+        "GradCAM",
+        "GuidedBackprop",
+        "GuidedGradCAM",
+        "InputXGradient",
+        "Occlusion",
+        "Saliency",
+    ),
+    "attrib.metrics": ("Protocol",),
+    "attrib.registry": ("METHODS", "METRICS"),
+    "attrib.tasks": ("compare", "explain"),
 }
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_PARTS = frozenset({"benchmark", "core", "errors", "interop", "io", "methods", "metrics", "plot", "registry", "report"})
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LAZY:
+    if name in _PARTS:
+        return import_module(f"attrib.{name}")
+    if name not in _HOME:
         raise AttributeError(f"module 'attrib' has no attribute {name!r}")
-    value: object = getattr(import_module(_LAZY[name]), name)
+    value: object = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_PARTS})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
@@ -14,13 +15,14 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Names to classes or factories; duplicates are refused, unknown names get suggestions.
 
-    Entries of installed packages under the entry-point group ``group`` are loaded on first look-up,
-    so that importing attrib stays light.
+    On first look-up the module ``home`` is imported, which registers our own, and then the entries of installed
+    packages under the entry-point group ``group``, so that importing attrib stays light.
     """
 
-    def __init__(self, kind: str, group: str) -> None:
+    def __init__(self, kind: str, group: str, home: str | None = None) -> None:
         self.kind = kind
         self.group = group
+        self.home = home
         self._items: dict[str, T] = {}
         self._loaded = False
 
@@ -45,6 +47,8 @@ class Registry(Generic[T]):
 
     def _load(self) -> None:
         if not self._loaded:
+            if self.home is not None:
+                import_module(self.home)
             self._loaded = True  # first, so that a plug-in may look names up while it loads
             for point in entry_points(group=self.group):
                 if point.name not in self._items:
@@ -75,6 +79,6 @@ class Registry(Generic[T]):
         return f"<{self.kind} registry: {', '.join(self)}>"
 
 
-METHODS: Registry[Any] = Registry("method", "attrib.methods")
-METRICS: Registry[Any] = Registry("metric", "attrib.metrics")
-CONTROLS: Registry[Any] = Registry("control", "attrib.controls")
+METHODS: Registry[Any] = Registry("method", "attrib.methods", home="attrib.methods")
+METRICS: Registry[Any] = Registry("metric", "attrib.metrics", home="attrib.metrics")
+CONTROLS: Registry[Any] = Registry("control", "attrib.controls", home="attrib.benchmark.controls")

@@ -136,11 +136,16 @@ def run(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_importing_attrib_loads_only_what_captum_loads() -> None:
-    heavy = '{"torchvision", "matplotlib", "PIL", "typer", "rich", "timm", "skimage"}'
-    show = f"print(sorted({heavy} & {{name.split('.')[0] for name in sys.modules}}))"
-    by_captum = run(f"import sys, captum.attr; {show}")
-    assert run(f"import sys, attrib; {show}") == by_captum
+HEAVY = {"torch", "captum", "torchvision", "matplotlib", "PIL", "typer", "rich", "timm", "skimage"}
+SHOW = f"print(sorted({HEAVY} & {{name.split('.')[0] for name in sys.modules}}))"
+
+
+def test_importing_attrib_loads_nothing_heavy() -> None:
+    assert run(f"import sys, attrib; {SHOW}") == "[]"
+
+
+def test_the_mechanisms_and_methods_load_only_what_captum_loads() -> None:
+    assert run(f"import sys, attrib.core, attrib.methods; {SHOW}") == run(f"import sys, captum.attr; {SHOW}")
 
 
 def test_the_core_works_with_a_torchvision_that_cannot_be_loaded() -> None:
