@@ -53,6 +53,13 @@ class ClearsGradients(Saliency):
         return maps
 
 
+class RunsTheModelOnTheInputItself(Saliency):
+    def _attribute(self, query: Query) -> tuple[Tensor, ...]:
+        maps = super()._attribute(query)
+        self.model(query.x)
+        return maps
+
+
 class IgnoresTheTarget(Saliency):
     def _attribute(self, query: Query) -> tuple[Tensor, ...]:
         super()._attribute(query)  # so that bad targets are still refused
@@ -182,7 +189,10 @@ MUTANTS: dict[str, tuple[type[Saliency], set[str]]] = {
     "swallows errors": (
         around(swallows_errors), {"nothing left after errors", "inference_mode refused in words"},
     ),
-    "changes the input": (ChangesTheInput, {"input untouched", "nothing left after errors"}),
+    "changes the input": (
+        ChangesTheInput, {"input untouched", "a model that writes into its input", "nothing left after errors"},
+    ),
+    "runs the model on the input itself": (RunsTheModelOnTheInputItself, {"a model that writes into its input"}),
     "divides by the maximum of the batch": (after(lambda m: m / m.amax()), {"each example on its own"}),
     "weights by position": (
         after(lambda m: m * torch.arange(1, len(m) + 1).reshape(-1, 1, 1, 1)),

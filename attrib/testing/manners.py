@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from attrib.errors import AttribError
-from attrib.testing.bench import Bench, demand
+from attrib.testing.bench import Bench, agree, demand
 from attrib.testing.probes import Fuse, in_use, seeded
 from attrib.testing.promises import promise
 from attrib.testing.traces import ModelTrace, ProcessTrace, TensorTrace
@@ -25,6 +26,22 @@ def _input_untouched(bench: Bench) -> None:
         trace = TensorTrace(x)
         bench.explain(x)
         demand(not trace.changes(), f"of the caller's input: {_listed(trace.changes())}")
+
+
+@promise("a model that writes into its input")
+def _scribbling(bench: Bench) -> None:
+    x, model = bench.x.clone(), bench.fresh()
+    handle = model.register_forward_pre_hook(_double)
+    trace = TensorTrace(x)
+    maps = bench.explain(x, model=model)
+    demand(not trace.changes(), f"it got the caller's input, not a copy: {_listed(trace.changes())}")
+    handle.remove()
+    model.register_forward_pre_hook(lambda _, args: (2 * args[0], *args[1:]))
+    demand(agree(maps, bench.explain(model=model)), "the map is another than of a model that copies its input first")
+
+
+def _double(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    args[0].mul_(2)
 
 
 @promise("model untouched")
