@@ -27,6 +27,11 @@ class Activations:
     def _next(self, name: str, side: str) -> int:
         return len(self._seen.get((name, side), ()))
 
+    def calls(self, layer: str) -> int:
+        """How often the module at ``layer`` ran, whichever call the address names."""
+        at = Address.parse(layer)
+        return self._next(at.name, at.side)
+
     def __getitem__(self, layer: str) -> Tensor:
         at = Address.parse(layer)
         values = self._seen.get((at.name, at.side), [])

@@ -1,0 +1,47 @@
+"""Where the options of a Captum class go."""
+
+from __future__ import annotations
+
+from inspect import Parameter, signature
+from typing import Any
+
+import captum.attr
+
+from attrib import checks
+from attrib.errors import InputError
+
+_GIVEN = ("self", "forward_func", "model", "layer", "device_ids", "inputs", "target", "additional_forward_args")
+_UNFIT = ("return_convergence_delta", "return_input_shape")  # they change what comes back: maps do
+
+
+def _parameters(function: object) -> dict[str, Parameter]:
+    """Named parameters of ``function`` that users choose."""
+    found = signature(function).parameters  # type: ignore[arg-type]
+    variable = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
+    return {k: p for k, p in found.items() if p.kind not in variable and k not in (*_GIVEN, *_UNFIT)}
+
+
+class Options:
+    """Options of a Captum class, and where each goes: constructor, ``attribute``, or `NoiseTunnel` around them."""
+
+    def __init__(self, captum_class: type[Any]) -> None:
+        self.name = captum_class.__name__
+        self.constructor = _parameters(captum_class.__init__)
+        self.call = _parameters(captum_class.attribute)
+        self.tunnel = {k: p for k, p in _parameters(captum.attr.NoiseTunnel.attribute).items() if k not in self.call}
+
+    def check(self, given: dict[str, Any]) -> None:
+        """Refuse what nobody reads."""
+        known = ("channels", "absolute", "seed", *self.constructor, *self.call, *self.tunnel)
+        checks.unknown_options(f"from_captum({self.name})", given, known)
+
+    def require(self, given: dict[str, Any]) -> None:
+        """Nothing that Captum needs may be missing."""
+        for name, parameter in {**self.constructor, **self.call}.items():
+            if parameter.default is Parameter.empty and name not in given:
+                raise InputError(f"{name} must be given for Captum's {self.name}; got nothing. Pass {name}=...")
+
+    @property
+    def draws_baselines(self) -> bool:
+        """Whether ``baselines`` are samples to draw from (GradientShap, DeepLiftShap): only those have no default."""
+        return "baselines" in self.call and self.call["baselines"].default is Parameter.empty
