@@ -48,7 +48,7 @@ def check_options(options: SweepOptions) -> SweepOptions:
 
 
 def gaussian_blur(x: Tensor, size: int = 11, sigma: float = 5.0) -> Tensor:
-    """Blur ``(N, C, H, W)`` with a ``size x size`` Gaussian, zero-padded; the defaults are RISE's insertion start."""
+    """Blur ``(N, C, H, W)`` with a ``size x size`` Gaussian, zero-padded."""
     line = torch.arange(size, dtype=x.dtype, device=x.device) - (size - 1) / 2
     kernel = torch.exp(-(line**2) / (2 * sigma**2))
     kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, -1)
