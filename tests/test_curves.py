@@ -127,11 +127,11 @@ def test_every_score_space_equals_that_of_a_loop(space: str) -> None:
 
 
 @pytest.mark.parametrize("base", BASELINES)
-def test_every_baseline_equals_that_of_a_loop(base: str) -> None:
+def test_convention_every_baseline_equals_that_of_a_loop(base: str) -> None:
     compare({"steps": 7, "insertion_baseline": "blur"}, images(), noise(), base=base)
 
 
-def test_ties_are_broken_in_raster_order() -> None:
+def test_convention_ties_are_broken_in_raster_order() -> None:
     compare({"steps": 12}, images(), (noise() * 1.5).round())
 
 
@@ -178,6 +178,17 @@ def test_the_area_converges_to_that_of_all_pixels() -> None:
     errors = [(area - areas[-1]).abs() for area in areas[:-1]]
     assert all((finer < coarser).all() for coarser, finer in pairwise(errors))
     assert (errors[-1] < 1e-2 * errors[0]).all()
+
+
+@pytest.mark.parametrize("name", ["deletion", "insertion", "lerf", "srg"])
+def test_the_area_is_off_by_no_more_than_the_stated_error(name: str) -> None:
+    model, x = linear(), images(6).abs() * linear().weight(2).sign()  # every pixel adds to the score
+    coarse, fine = (curves(model, x, 2, noise(6), Protocol(score="logit", steps=k)) for k in (7, 49))
+    error = (coarse.auc(name) - fine.auc(name)).abs()
+    assert (error <= coarse.integration_error(name)).all()
+    assert (error > 0).all()
+    if name != "srg":  # half a step of the whole fall, as the score only falls
+        close(coarse.integration_error(name), (model(x) - model(0 * x))[:, 2].detach() / 12)
 
 
 def test_random_maps_have_the_expected_area_on_a_linear_model() -> None:
@@ -260,7 +271,7 @@ def test_areas_of_probabilities_lie_between_0_and_1(seed: int, steps: int, unit:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 60), st.sampled_from([1, 2, 3, 5]))
-def test_inserting_the_best_is_removing_the_worst_backwards(seed: int, steps: int, unit: int) -> None:
+def test_convention_inserting_the_best_is_removing_the_worst_backwards(seed: int, steps: int, unit: int) -> None:
     found = curves(net(), images(2, 7, 5), 1, noise(2, 7, 5, seed=seed).round(), Protocol(steps=steps, unit=unit))
     (inserted, up), (removed, down) = found.curve("insertion"), found.curve("lerf")
     close(inserted, 1 - removed.flip(1))
@@ -349,7 +360,7 @@ def test_masked_images_are_shared_and_not_scored_twice(
 # --- the score ---------------------------------------------------------------------------------------------------
 
 
-def test_the_predicted_class_is_decided_once_on_the_clean_image() -> None:
+def test_convention_the_predicted_class_is_decided_once_on_the_clean_image() -> None:
     model, x = linear(), images(6)
     winners = model(x).argmax(1)
     assert (model(torch.zeros_like(x)).argmax(1) != winners).any()
@@ -358,7 +369,7 @@ def test_the_predicted_class_is_decided_once_on_the_clean_image() -> None:
     close(predicted.curve("deletion")[1], bound.curve("deletion")[1])
 
 
-def test_the_protocol_decides_the_score_space_unless_it_leaves_it_to_the_target() -> None:
+def test_convention_the_protocol_decides_the_score_space_unless_it_leaves_it_to_the_target() -> None:
     model, x = net(), images()
     asked = curves(model, x, ClassScore(1, "log_odds"), noise(), Protocol(steps=6, score="logit"))
     close(asked.curve("deletion")[1][:, 0], model(x)[:, 1].detach())

@@ -89,12 +89,12 @@ def test_a_protocol_cannot_be_changed() -> None:
         Protocol().steps = 5  # type: ignore[misc]
 
 
-def test_insertion_follows_the_removal_baseline_unless_it_has_its_own() -> None:
+def test_convention_insertion_follows_the_removal_baseline_unless_it_has_its_own() -> None:
     assert replace(Protocol(), baseline="blur").insertion == "blur"
     assert replace(Protocol(insertion_baseline="mean"), baseline="blur").insertion == "mean"
 
 
-def test_rise_takes_one_row_of_pixels_per_step_at_any_size() -> None:
+def test_convention_rise_takes_one_row_of_pixels_per_step_at_any_size() -> None:
     rise = Protocol.named("rise")
     assert [rise.points(h, h * w) for h, w in ((224, 224), (7, 5), (3, 100))] == [225, 8, 4]
 

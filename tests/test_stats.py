@@ -68,7 +68,7 @@ def test_splitting_the_work_does_not_bias_the_interval(monkeypatch: pytest.Monke
     assert parts.high == pytest.approx(whole.high, abs=0.02)
 
 
-def test_undefined_values_are_counted_and_left_out() -> None:
+def test_convention_undefined_values_are_counted_and_left_out() -> None:
     found = bootstrap_interval([1.0, nan, 2.0, nan, 3.0])
     clean = bootstrap_interval([1.0, 2.0, 3.0])
     assert (found.count, found.undefined) == (3, 2)
@@ -89,7 +89,7 @@ def test_too_few_values_have_no_interval(values: list[float], mean: float) -> No
 
 @settings(max_examples=60, deadline=None)
 @given(VALUES, st.sampled_from(["greater", "less", "two-sided"]))
-def test_a_small_test_equals_the_enumeration_of_all_signs(gaps: list[float], alternative: Any) -> None:
+def test_convention_a_small_test_equals_the_enumeration_of_all_signs(gaps: list[float], alternative: Any) -> None:
     seen, hits = sum(gaps), 0
     for signs in product((1, -1), repeat=len(gaps)):
         total = sum(s * g for s, g in zip(signs, gaps, strict=True))
@@ -122,7 +122,7 @@ def test_random_signs_approach_the_exact_test(monkeypatch: pytest.MonkeyPatch) -
     assert sampled.smallest == 1 / 40_001
 
 
-def test_a_sampled_p_is_never_zero_and_depends_on_the_seed_only() -> None:
+def test_convention_a_sampled_p_is_never_zero_and_depends_on_the_seed_only() -> None:
     strong = paired_permutation_test(normal(60, 5.0), normal(60, 0.0, 1), n=999)
     assert strong.p == strong.smallest == 1 / 1000
     first, again, other = (paired_permutation_test(normal(30, 0.2), normal(30, 0, 1), seed=s) for s in (1, 1, 2))
@@ -135,7 +135,7 @@ def test_the_test_rejects_a_true_null_as_often_as_it_says() -> None:
     assert 0.15 < small / 400 < 0.25
 
 
-def test_pairs_with_an_undefined_value_are_counted_and_left_out() -> None:
+def test_convention_pairs_with_an_undefined_value_are_counted_and_left_out() -> None:
     found = paired_permutation_test([1.0, nan, 3.0, 4.0], [0.0, 0.0, nan, 0.0])
     assert (found.pairs, found.undefined, found.difference) == (2, 2, 2.5)
     nothing = paired_permutation_test([nan], [1.0])
@@ -182,7 +182,7 @@ def test_a_method_that_is_worse_on_average_beats_nothing_at_any_level() -> None:
     assert worse.beats is False
 
 
-def test_the_seeds_of_a_control_are_averaged_image_by_image() -> None:
+def test_convention_the_seeds_of_a_control_are_averaged_image_by_image() -> None:
     method, control = normal(10, 1.0), torch.stack([normal(10, 0.0, s) for s in range(3)])
     assert beats(method, control, higher_is_better=True) == beats(method, control.mean(0), higher_is_better=True)
 

@@ -48,7 +48,7 @@ def every_order(model: nn.Module, x: Tensor, values: Tensor, target: int, steps:
 
 
 @pytest.mark.parametrize("maps", [torch.ones(3, 1, 8, 6), torch.zeros(3, 1, 2, 2), torch.full((3, 1, 4, 3), 0.1)])
-def test_a_constant_map_has_exactly_the_expected_area_on_a_linear_model(maps: Tensor) -> None:
+def test_convention_a_constant_map_has_exactly_the_expected_area_on_a_linear_model(maps: Tensor) -> None:
     model, x = linear(8, 6), nets.batch(3, dtype=DOUBLE)
     found = curves(model, x, 2, maps, Protocol(score="logit", ties="mean", tie_orders=2, steps=9))
     middle = (model(x) + model(0 * x))[:, 2].detach() / 2
@@ -91,7 +91,7 @@ def test_the_sampled_mean_and_bounds_approach_those_of_every_order() -> None:
 
 
 @pytest.mark.parametrize("unit", [1, 2])
-def test_bounds_are_exact_on_a_linear_model(unit: int) -> None:
+def test_convention_bounds_are_exact_on_a_linear_model(unit: int) -> None:
     model, x = linear(4, 6), nets.batch(2, 4, 6, dtype=DOUBLE)
     base = 0.3
     parts = (model.weight(2) * (x - base)).sum(1)
@@ -134,7 +134,7 @@ def test_bounds_of_insertion_are_exact_for_its_own_baseline() -> None:
     close(found.bounds("insertion")[:, 1], best)
 
 
-def test_bounds_hold_raster_order_and_every_drawn_one() -> None:
+def test_convention_bounds_hold_raster_order_and_every_drawn_one() -> None:
     x, maps = nets.batch(2, dtype=DOUBLE), nets.batch(2, channels=1, dtype=DOUBLE).round()
     low, high = curves(net(), x, 1, maps, Protocol(ties="bounds", tie_orders=4, steps=9)).bounds("deletion").T
     for protocol in (Protocol(steps=9), Protocol(steps=9, ties="mean", tie_orders=4)):
@@ -144,7 +144,7 @@ def test_bounds_hold_raster_order_and_every_drawn_one() -> None:
     assert (low < high).all()
 
 
-def test_the_first_order_extremes_do_not_enter_the_mean() -> None:
+def test_convention_the_first_order_extremes_do_not_enter_the_mean() -> None:
     x, maps = nets.batch(2, dtype=DOUBLE), torch.ones(2, 1, 8, 6)
     mean, bounds = (curves(net(), x, 1, maps, Protocol(ties=ties, steps=9)) for ties in ("mean", "bounds"))
     for name in ("deletion", "lerf"):

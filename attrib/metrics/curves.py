@@ -81,8 +81,8 @@ class _Measurement:
         found: dict[str, Curve] = {
             name: _backwards(run[plan]) if name == "lerf" else run[plan] for name, plan in plans.items()
         }
-        resolution = torch.finfo(self.query.image.dtype).eps
-        return Curves(self.protocol, found, ranking.status, ranking.tied, resolution)
+        epsilon = torch.finfo(self.query.image.dtype).eps
+        return Curves(self.protocol, found, ranking.status, ranking.tied, epsilon)
 
     def _run(self, ranking: Ranking, tried: tuple[list[Tensor], int], role: str, keep: bool) -> Curve:
         orders, averaged = tried
