@@ -55,11 +55,11 @@ class Objective(ABC):
             return self
         raise TargetError(f"score space {space!r} must be asked of a class; got {self!r}. Use 'logit' for this target.")
 
-    def __add__(self, other: Objective) -> Objective:
-        return Sum((self, other), (1.0, 1.0))
+    def __add__(self, other: object) -> Objective:
+        return Sum((self, other), (1.0, 1.0)) if isinstance(other, Objective) else NotImplemented
 
-    def __sub__(self, other: Objective) -> Objective:
-        return Sum((self, other), (1.0, -1.0))
+    def __sub__(self, other: object) -> Objective:
+        return Sum((self, other), (1.0, -1.0)) if isinstance(other, Objective) else NotImplemented
 
     def __mul__(self, factor: float) -> Objective:
         return Sum((self,), (checks.number("objective factor", factor),))

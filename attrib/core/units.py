@@ -68,6 +68,9 @@ class Neuron(Objective):
         checks.integer("channel", self.channel, 0)
         if (self.y is None) != (self.x is None):
             raise TargetError(f"a neuron needs both y and x, or neither; got y={self.y!r}, x={self.x!r}.")
+        for name, place in (("y", self.y), ("x", self.x)):
+            if place is not None and not isinstance(place, Tensor):
+                checks.integer(name, place, 0)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -84,7 +87,10 @@ class Neuron(Objective):
         if self.y is None:
             best = act.flatten(1).argmax(1)
             return replace(self, y=best // act.shape[2], x=best % act.shape[2])
-        place = [torch.as_tensor(v, device=act.device).expand(len(act)) for v in (self.y, self.x)]
+        place = [torch.as_tensor(v, device=act.device).reshape(-1) for v in (self.y, self.x)]
+        if any(len(v) not in (1, len(act)) for v in place):
+            raise TargetError(f"y and x must have one entry per example (N={len(act)}); got {[len(v) for v in place]}.")
+        place = [v.expand(len(act)) for v in place]
         for name, value, size in zip("yx", place, act.shape[1:], strict=True):
             if int(value.min()) < 0 or int(value.max()) >= size:
                 raise TargetError(f"{name} must lie in [0, {size - 1}] for layer {self.layer!r}; got {value.tolist()}.")
