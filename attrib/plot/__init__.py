@@ -1,0 +1,7 @@
+"""Figures: the only part that normalises or colours. Axes in, axes out; pyplot's state is never touched."""
+
+from attrib.plot.curves import comparison, curves
+from attrib.plot.maps import gradient_image, heatmap
+from attrib.plot.panels import panels
+
+__all__ = ["comparison", "curves", "gradient_image", "heatmap", "panels"]
