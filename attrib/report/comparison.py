@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -107,7 +108,7 @@ class Comparison:
         }
 
     def table(self) -> list[dict[str, Any]]:
-        """One row per method and control; numbers are means over images, except that memory is the peak."""
+        """One row per method and control: means over images, but the median of seconds and the peak of memory."""
         return [self._row(row) for row in self.rows]
 
     def _row(self, row: str) -> dict[str, Any]:
@@ -117,6 +118,7 @@ class Comparison:
             told |= {metric: interval.mean, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
         told["not_better_than"] = self.unbeaten(row) if row in self.methods else None
         told |= Spent.total(self.costs[row]).row(len(self.costs[row]))
+        told["seconds"] = median([spent.seconds for spent in self.costs[row]]) if self.costs[row] else None
         return told | {"tied": self.curves[row].tied()} | self.curves[row].counts()
 
     def to_text(self, *, markdown: bool = False) -> str:
@@ -151,7 +153,7 @@ class Comparison:
 
         found = {row: curve for row, curve in self.curves.items() if curve.names}
         controls = [row for row in found if row in self.controls]
-        figure = Figure(figsize=(8, 4 * len(names)), layout="constrained")
+        figure = Figure(figsize=(8, 4 * len(names)), dpi=150, layout="constrained")
         for ax, name in zip(figure.subplots(len(names), squeeze=False)[:, 0], names, strict=True):
             curves(found, name, ax, controls=controls, seed=self.seed)
         return figure

@@ -55,7 +55,7 @@ def _mark(found: Comparison, row: dict[str, Any], metric: str) -> str:
 
 def _notes(found: Comparison) -> list[str]:
     n = len(found.images)
-    notes = [f"n={n}; mean [95 % bootstrap interval]; forwards, backwards, seconds: mean per map; memory: peak."]
+    notes = [f"n={n}; mean [95 % bootstrap interval]; passes: mean per map; seconds: median; memory: peak."]
     verdicts = [v for row in found.verdicts.values() for many in row.values() for v in many.values()]
     if any(verdict.beats is None for verdict in verdicts):
         notes.append("? better than every control on average, but there are too few images for a test at 5 %.")

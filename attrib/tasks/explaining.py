@@ -53,7 +53,8 @@ def explain(
 
     Convention:
         - every method answers the same question: the class is decided once, on the untouched image.
-        - a method that fails is noted in ``failures`` and the others go on; if all fail, the first error is raised.
+        - an image that cannot be read and a method that fails are noted in ``failures`` and the others go on; if all
+          fail, the first error is raised.
         - the model and its weights are left as they were; pictures are preprocessed as the model wants.
 
     Args:
@@ -79,13 +80,14 @@ def explain(
     network = Network.of(model)
     run = runners(methods, network, layer)
     found = examples(images)
-    x, views = _opened(found, network)
-    asking = questions(network, len(x), target, targets)
+    asking = questions(network, len(found), target, targets)
     size = checks.integer("batch_size", options.get("batch_size", 8), 1)
-    columns = [_Column.of(question, network, x, size) for question in asking]
-    maps, costs, failures = _maps(run, columns, options.get("show_progress", False))
+    failures = Failures()
+    positions, x, views = _opened(found, network, failures)
+    columns = [_Column.of(question, network, x, positions, size) for question in asking]
+    maps, costs = _maps(run, columns, failures, options.get("show_progress", False))
     return Explanation(
-        images=tuple(example.name for example in found),
+        images=tuple(found[i].name for i in positions),
         inputs=x.cpu(),
         views=views,
         asked={column.words: column.asked for column in columns},
@@ -97,13 +99,19 @@ def explain(
     )
 
 
-def _opened(found: Sequence[Example], network: Network) -> tuple[Tensor, tuple[Image.Image, ...] | None]:
-    opened = [example.open(network) for example in found]
-    if len({x.shape for x, _ in opened}) > 1:
-        sizes = ", ".join(sorted({str(tuple(x.shape[1:])) for x, _ in opened}))
+def _opened(
+    found: Sequence[Example], network: Network, failures: Failures
+) -> tuple[list[int], Tensor, tuple[Image.Image, ...] | None]:
+    """Positions of the images that can be read, their batch, and their pictures if they are pictures."""
+    opened = [failures.attempt(partial(example.open, network), image=example.name) for example in found]
+    good = {i: one for i, one in enumerate(opened) if one is not None}
+    if not good and failures.first is not None:
+        raise failures.first
+    if len({x.shape for x, _ in good.values()}) > 1:
+        sizes = ", ".join(sorted({str(tuple(x.shape[1:])) for x, _ in good.values()}))
         raise ShapeError(f"images must have one size after preprocessing; got {sizes}. Explain them one by one.")
-    views = [view for _, view in opened if view is not None]
-    return torch.cat([x for x, _ in opened]), tuple(views) or None
+    views = tuple(view for _, view in good.values() if view is not None)
+    return list(good), torch.cat([x for x, _ in good.values()]), views or None
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +123,9 @@ class _Column:
     asked: tuple[Asked, ...]
 
     @classmethod
-    def of(cls, question: Question, network: Network, x: Tensor, size: int) -> _Column:
+    def of(cls, question: Question, network: Network, x: Tensor, positions: Sequence[int], size: int) -> _Column:
         starts = range(0, len(x), size)
-        answers = [question.ask(network, x[i : i + size], i) for i in starts]
+        answers = [question.ask(network, x[i : i + size], positions[i : i + size]) for i in starts]
         batches = [(x[i : i + size], goal) for i, (goal, _) in zip(starts, answers, strict=True)]
         return cls(question.words, batches, tuple(row for _, rows in answers for row in rows))
 
@@ -127,9 +135,8 @@ class _Column:
 
 
 def _maps(
-    run: Sequence[Runner], columns: Sequence[_Column], show_progress: bool
-) -> tuple[dict[str, dict[str, Tensor]], dict[str, Spent], Failures]:
-    failures = Failures()
+    run: Sequence[Runner], columns: Sequence[_Column], failures: Failures, show_progress: bool
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Spent]]:
     maps: dict[str, dict[str, Tensor]] = {}
     spent: dict[str, list[Spent]] = {}
     steps = [(runner, column) for runner in run for column in columns]
@@ -140,4 +147,4 @@ def _maps(
             spent.setdefault(runner.label, []).append(done[1])
     if not maps and failures.first is not None:
         raise failures.first
-    return maps, {label: Spent.total(parts) for label, parts in spent.items()}, failures
+    return maps, {label: Spent.total(parts) for label, parts in spent.items()}

@@ -22,9 +22,9 @@ class Question:
     words: str
     objective: Objective
 
-    def ask(self, network: Network, x: Tensor, start: int = 0) -> tuple[Objective, tuple[Asked, ...]]:
-        """Run the untouched images ``start`` and following: the goal, settled, and what it means for each."""
-        objective = self.objective.rows(torch.arange(start, start + len(x)))
+    def ask(self, network: Network, x: Tensor, positions: Sequence[int]) -> tuple[Objective, tuple[Asked, ...]]:
+        """Run untouched images, which stand at ``positions`` of all: the goal, settled, and what it means for each."""
+        objective = self.objective.rows(torch.tensor(positions))
         with frozen(network.model):
             clean = Query(network.model, (x,), objective).clean
         return clean.goal, tuple(_asked(self.words, network, clean))

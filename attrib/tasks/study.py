@@ -19,7 +19,7 @@ from attrib.report.explanation import Explanation
 from attrib.report.facts import tensor_hash
 from attrib.report.records import Asked, Spent
 from attrib.tasks.questions import Question
-from attrib.tasks.run import Failures, Runner
+from attrib.tasks.run import Failures, Runner, log
 from attrib.tasks.subject import Example, Network, facts
 
 
@@ -66,6 +66,7 @@ class Study:
         subject = self.failures.attempt(partial(self._read, example, position), image=example.name)
         if subject is None:
             return
+        log.info("%s: %s", subject.name, subject.asked)
         before = len(self.failures.found)
         maps = {label: self._row(label, row, subject) for label, row in self.rows.items()}
         self.about = self.about or facts("comparison", self.network, subject.x) | {"inputs": {}}
@@ -76,7 +77,7 @@ class Study:
 
     def _read(self, example: Example, position: int) -> Subject:
         x, view = example.open(self.network)
-        goal, (asked,) = self.question.ask(self.network, x, position)
+        goal, (asked,) = self.question.ask(self.network, x, [position])
         return Subject(example.name, x, view, goal, asked)
 
     def _row(self, label: str, row: Row, subject: Subject) -> list[Tensor]:

@@ -1,0 +1,120 @@
+"""From words on the command line to what the tasks take, and from results to standard output and disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from attrib.cli.session import usage
+from attrib.errors import InputError
+from attrib.registry import METHODS, METRICS
+
+if TYPE_CHECKING:
+    import torch
+
+    from attrib.io import LoadedModel
+    from attrib.metrics import Protocol
+    from attrib.report.comparison import Comparison
+    from attrib.report.explanation import Explanation
+
+Data = TypeVar("Data")
+
+
+def network(model: str, weights: str | None, seed: int, device: str | None) -> LoadedModel:
+    """The model, on its device."""
+    from attrib.io import load_model
+
+    with usage():
+        place = _device(device)
+        loaded = load_model(model, weights, seed=seed)
+    loaded.model.to(place)
+    return loaded
+
+
+def _device(name: str | None) -> torch.device:
+    import torch
+
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise InputError(f"device must be cpu, cuda, cuda:1 or another that torch knows; got {name!r}.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device must be present; got {name!r}, and torch sees {torch.cuda.device_count()} GPUs.")
+    return device
+
+
+def pictures(paths: Sequence[Path]) -> list[Path]:
+    """Files, with folders expanded."""
+    from attrib.io import list_images
+
+    with usage():
+        return list_images(paths)
+
+
+def methods(names: Sequence[str] | None) -> list[str]:
+    """Registry names that exist; the usual ones if none are given."""
+    from attrib.tasks.explaining import METHODS_SHOWN
+
+    with usage():
+        for name in names or ():
+            METHODS[name]
+    return list(names or METHODS_SHOWN)
+
+
+def metrics(names: Sequence[str] | None) -> list[str]:
+    """Registry names that exist; the usual ones if none are given."""
+    from attrib.tasks.comparing import METRICS_SHOWN
+
+    with usage():
+        for name in names or ():
+            METRICS[name]
+    return list(names or METRICS_SHOWN)
+
+
+def protocol(name: str) -> Protocol:
+    """A preset."""
+    from attrib.metrics import Protocol
+
+    with usage():
+        return Protocol.named(name)
+
+
+def target(text: str) -> int | str:
+    """A class number, or the text as it is."""
+    return int(text) if re.fullmatch(r"-?\d+", text) else text
+
+
+@contextmanager
+def output(place: Path | None) -> Iterator[Path | None]:
+    """Where to write, found out to be writable before anything is computed; None without ``--out``."""
+    from attrib.report.store import new_directory
+
+    if place is None:
+        yield None
+        return
+    with new_directory(place) as folder:
+        yield folder
+
+
+def told(found: Any, command: Sequence[str], **more: object) -> Any:
+    """The same result, with what only the command line knows in its manifest."""
+    return replace(found, about={**found.about, "command": list(command), **more})
+
+
+def say(found: Data, words: Callable[[Data], str], *, as_json: bool) -> None:
+    """Print data as JSON or in words."""
+    from attrib.report.store import to_json
+
+    typer.echo(to_json(found).rstrip("\n") if as_json else words(found))
+
+
+def show(found: Comparison | Explanation, *, as_json: bool) -> int:
+    """Print a result; return the exit code."""
+    say(found.manifest, lambda _: found.to_text(), as_json=as_json)
+    return 1 if found.failures else 0
