@@ -21,7 +21,6 @@ LEVELS = (
     {"methods", "synthesis", "analysis", "metrics", "models"},
     {"plot", "report", "io", "interop", "benchmark", "testing"},
     {"tasks"},
-    {"explain", "demo"},
     {"cli"},
     {"__main__"},
 )

@@ -92,7 +92,7 @@ def execute(block: Block, path: Path, names: dict[str, object]) -> str:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty directory with ``photo.png``, and no network; modules and methods that a page adds are forgotten."""
+    """An empty directory with ``photo.png``, and no network; modules that a page adds are forgotten."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     # a page may write attrib/methods/new.py as if the directory were a checkout
@@ -105,10 +105,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     y, x = np.mgrid[:96, :128]
     photo = np.stack([x * 2, y * 2, np.where((x - 40) ** 2 + (y - 50) ** 2 < 900, 255, 30)], -1).astype(np.uint8)
     Image.fromarray(photo).save("photo.png")
-    registered = set(METHODS)
     yield tmp_path
-    for name in set(METHODS) - registered:
-        METHODS.remove(name)
     for name, module in list(sys.modules.items()):
         if str(tmp_path) in str(getattr(module, "__file__", None)):
             del sys.modules[name]
