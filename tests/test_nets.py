@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from attrib import METHODS
@@ -50,3 +51,32 @@ def test_a_packed_output_needs_a_callable_that_picks_one_number(method: str, net
     assert_close(METHODS[method](model, layer).attribute(x, pick), plain)
     with pytest.raises(RuntimeError, match="must return one Tensor"):
         METHODS[method](model, layer).attribute(x, 2)
+
+
+def made_for_inference(x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return x.clone()
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "channels last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "cut out of a larger one": lambda x: torch.cat([x, x], 3)[..., : x.shape[3]],
+    "transposed": lambda x: x.mT.contiguous().mT,
+    "a parameter": lambda x: nn.Parameter(x.clone()),
+    "inside a graph": lambda x: x.clone().requires_grad_() * 1,
+    "made under inference_mode": made_for_inference,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("method", METHODS)
+def test_it_does_not_matter_how_the_input_lies_in_memory(method: str, layout: str) -> None:
+    x, explain = nets.batch(2), METHODS[method](nets.make("residual")).attribute
+    assert_close(explain(LAYOUTS[layout](x), 2), explain(x, 2), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_picture_expanded_to_a_batch_gets_the_same_map_in_each_row(method: str) -> None:
+    maps = METHODS[method](nets.make("residual")).attribute(nets.batch(1).expand(3, -1, -1, -1), 2)
+    assert_close(maps[0], maps[2])
+    assert_close(maps[:1], METHODS[method](nets.make("residual")).attribute(nets.batch(1), 2), rtol=1e-4, atol=1e-6)

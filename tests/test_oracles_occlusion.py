@@ -49,6 +49,12 @@ def test_the_default_window_is_an_eighth_of_the_shorter_side(size: tuple[int, in
     torch.testing.assert_close(Occlusion(model).attribute(x, 2), given, **EXACT)
 
 
+def test_the_default_stride_is_half_the_window_along_each_axis() -> None:
+    model, x = nets.make("module", DOUBLE), nets.batch(1, 9, 7, dtype=DOUBLE)
+    given = Occlusion(model, window=(6, 2), stride=(3, 1)).attribute(x, 2)
+    torch.testing.assert_close(Occlusion(model, window=(6, 2)).attribute(x, 2), given, **EXACT)
+
+
 @pytest.mark.parametrize("space", ["logit", "probability", "log_probability", "log_odds"])
 def test_occlusion_in_every_score_space(space: Any) -> None:
     model, x = nets.make("residual", DOUBLE), nets.batch(2, 6, 8, dtype=DOUBLE)

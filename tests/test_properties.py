@@ -16,6 +16,7 @@ from attrib.core import Given, Query, Ranked, Windows, frozen, sweep
 from attrib.core.objective import SPACES
 from attrib.core.reduce import CHANNELS, reduce_channels, upsample
 from tests import nets
+from tests.oracles import gradcam
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
 fewer = settings(few, max_examples=8)
@@ -236,6 +237,14 @@ def test_resizing_is_linear_and_stays_between_the_extremes(seed: int, h: int, w:
     resized = upsample(a, (height, width))
     assert float(resized.min()) >= float(a.min()) - 1e-12
     assert float(resized.max()) <= float(a.max()) + 1e-12
+
+
+@few
+@given(seeds, sizes, sizes, st.integers(1, 30), st.integers(1, 30))
+def test_resizing_is_bilinear_in_both_directions(seed: int, h: int, w: int, height: int, width: int) -> None:
+    picture = noise(1, 1, h, w, seed=seed)
+    expected = torch.from_numpy(gradcam.bilinear(picture[0, 0].numpy(), height, width))
+    assert_close(upsample(picture, (height, width))[0, 0], expected)
 
 
 @few
