@@ -2,4 +2,5 @@
 
 from attrib.cli import main
 
-raise SystemExit(main())
+if __name__ == "__main__":  # importing it runs nothing: documentation tools import every module
+    raise SystemExit(main())
