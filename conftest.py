@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,3 +32,14 @@ def _examples(doctest_namespace: dict[str, Any]) -> None:
             fc=nn.Linear(16, 10),
         )
         doctest_namespace.update(torch=torch, model=nn.Sequential(layers).eval(), x=torch.randn(2, 3, 12, 12))
+
+
+@pytest.fixture(autouse=True)
+def _methods_as_found() -> Iterator[None]:
+    """Forget what a test or an example registers."""
+    from attrib.registry import METHODS
+
+    before = set(METHODS)
+    yield
+    for name in set(METHODS) - before:
+        METHODS.remove(name)

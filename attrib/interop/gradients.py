@@ -80,6 +80,8 @@ def _has_replicas(model: nn.Module) -> bool:
 
 def _ruled(method: Any, rule: Rule, inputs: object, target: object, extra: object) -> tuple[Tensor, ...]:
     """Differentiate with Captum's own gradient function under ``rule``; see `rules`."""
+    if not isinstance(inputs, (Tensor, tuple)):
+        raise AssertionError(f"inputs must be a Tensor or a tuple of Tensors; got {type(inputs).__name__}.")  # noqa: TRY004  Captum's
     watch = _Watch(**override(rule, "rectifiers"))
     with ExitStack() as undo:
         undo.callback(method.model.register_forward_pre_hook(_spare_leaves).remove)
@@ -87,7 +89,7 @@ def _ruled(method: Any, rule: Rule, inputs: object, target: object, extra: objec
         undo.enter_context(eager(method.model))
         undo.enter_context(watch)
         grads: tuple[Tensor, ...] = method.gradient_func(method.forward_func, tensors_of(inputs), target, extra)
-    if watch.seen:
+    if watch.seen and not (method.up_to_neuron and watch.seen == Coverage({}, {}, {})):
         _warn(type(method).__name__, watch.seen)
     return grads
 
@@ -110,6 +112,8 @@ def _warn(name: str, seen: Coverage) -> None:
 class GuidedBackprop(captum.attr.GuidedBackprop):  # type: ignore[misc]
     """`captum.attr.GuidedBackprop` with the rule on every rectifier, however it is called, and on its branch only."""
 
+    up_to_neuron = False  # a neuron may lie before the first activation; then nothing is to be overridden
+
     @either_name
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
@@ -126,6 +130,8 @@ class GuidedBackprop(captum.attr.GuidedBackprop):  # type: ignore[misc]
 
 class Deconvolution(captum.attr.Deconvolution):  # type: ignore[misc]
     """`captum.attr.Deconvolution` with the rule on every rectifier, however it is called, and on its branch only."""
+
+    up_to_neuron = False  # a neuron may lie before the first activation; then nothing is to be overridden
 
     @either_name
     def __init__(self, model: nn.Module) -> None:
@@ -148,6 +154,7 @@ class NeuronGuidedBackprop(captum.attr.NeuronGuidedBackprop):  # type: ignore[mi
     def __init__(self, model: nn.Module, layer: nn.Module | str, device_ids: list[int] | None = None) -> None:
         super().__init__(model, module_at(model, layer), device_ids)
         self.guided_backprop = GuidedBackprop(model)
+        self.guided_backprop.up_to_neuron = True
 
 
 class NeuronDeconvolution(captum.attr.NeuronDeconvolution):  # type: ignore[misc]
@@ -157,3 +164,4 @@ class NeuronDeconvolution(captum.attr.NeuronDeconvolution):  # type: ignore[misc
     def __init__(self, model: nn.Module, layer: nn.Module | str, device_ids: list[int] | None = None) -> None:
         super().__init__(model, module_at(model, layer), device_ids)
         self.deconv = Deconvolution(model)
+        self.deconv.up_to_neuron = True

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from inspect import getclosurevars, ismethod, signature
+from inspect import getclosurevars, isclass, isfunction, ismethod, signature
 from typing import Any
 
 import captum.attr
@@ -91,22 +92,27 @@ def _at_least_float32(score: Tensor) -> torch.dtype:
     return torch.promote_types(score.dtype, torch.float32)
 
 
-def _modules_behind(function: object) -> Iterator[nn.Module]:
-    """The modules that a call of ``function`` can be seen to use."""
-    while isinstance(function, partial):
-        function = function.func
-    if ismethod(function):
-        function = function.__self__
+def _modules_behind(function: object, depth: int = 3) -> Iterator[nn.Module]:
+    """The modules that a call of ``function`` can be seen to use: what it is, holds, encloses or names."""
     if isinstance(function, nn.Module):
         yield from function.modules()
-    elif hasattr(function, "__code__"):
-        try:
-            names = getclosurevars(function)  # type: ignore[arg-type]  # what has __code__ is a function
-        except ValueError:  # a variable of the enclosing function is not set
-            return
-        for value in (*names.nonlocals.values(), *names.globals.values()):
-            if isinstance(value, nn.Module):
-                yield from value.modules()
+    elif depth and callable(function) and not isclass(function):
+        for part in _held_by(function):
+            yield from _modules_behind(part, depth - 1)
+
+
+def _held_by(function: Any) -> Iterator[object]:
+    if isinstance(function, partial):
+        yield from (function.func, *function.args, *function.keywords.values())
+    elif ismethod(function):
+        yield from (function.__self__, function.__func__)
+    elif isfunction(function):
+        yield from (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+        with suppress(ValueError):  # a variable of the enclosing function is not set
+            names = getclosurevars(function)
+            yield from (*names.nonlocals.values(), *names.globals.values())
+    else:
+        yield from getattr(function, "__dict__", {}).values()
 
 
 def _mixes_rows(module: nn.Module) -> bool:

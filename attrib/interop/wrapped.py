@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from attrib import checks
 from attrib.core import Attribution, ClassScore, Query, resolve_baseline
 from attrib.core.layers import Address, modules_of
 from attrib.core.reduce import Channels, check_channels, reduce_channels
-from attrib.errors import AttribError, InputError, LayerError, MissingDependency, ModelError, TargetError
+from attrib.errors import AttribError, InputError, LayerError, MissingDependency, ModelError, RegistryError, TargetError
 from attrib.interop.options import Options
 from attrib.interop.scored import Scored, numbers, untouched
 from attrib.registry import METHODS
@@ -144,11 +145,16 @@ class FromCaptum(Attribution):
 
     def _resolved(self, name: str, value: Any, query: Query) -> Any:
         """Our forms of baselines and masks as Captum's."""
-        if name == "feature_mask" and callable(value):
-            return value(*query.inputs)
+        if name == "feature_mask":
+            masks = value(*query.inputs) if callable(value) else value
+            return masks.contiguous() if isinstance(masks, Tensor) else masks  # ShapleyValueSampling takes views of it
         if name != "baselines" or value is None or self.known.draws_baselines:
             return value
         given = value if isinstance(value, tuple) else (value,) * len(query.inputs)
+        if len(given) != len(query.inputs):
+            raise InputError(
+                f"baselines must be one for all or one for each of {len(query.inputs)} inputs; got {len(given)}."
+            )
         found = tuple(
             b if isinstance(b, (int, float)) else resolve_baseline(b, x).expand_as(x).contiguous()
             for b, x in zip(given, query.inputs, strict=True)
@@ -159,9 +165,9 @@ class FromCaptum(Attribution):
     def _borrowed(self, query: Query) -> Iterator[None]:
         """Captum's warnings, random numbers, leftovers and exceptions, made ours."""
         name = self.captum_class.__name__
-        before = np.random.get_state()  # noqa: NPY002  GradientShap draws from the global state
         with ExitStack() as undo:
-            undo.callback(np.random.set_state, before)
+            undo.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002  GradientShap draws from it
+            undo.callback(random.setstate, random.getstate())
             undo.enter_context(untouched(query.model))
             undo.enter_context(warnings.catch_warnings())
             for message in _NORMAL:
@@ -170,6 +176,7 @@ class FromCaptum(Attribution):
             if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.manual_seed_all(self.seed)
             np.random.seed(self.seed)  # noqa: NPY002
+            random.seed(self.seed)
             try:
                 yield
             except (AttribError, torch.OutOfMemoryError):
@@ -205,11 +212,15 @@ def from_captum(captum_class: type[Any], *, name: str | None = None, **options: 
         >>> Method = from_captum(IntegratedGradients, n_steps=8)
         >>> Method(model).attribute(x, target="predicted").shape
         torch.Size([2, 1, 12, 12])
-        >>> METHODS.remove("integrated_gradients")
     """
     _check_class(captum_class)
     Options(captum_class).check(options)
     key = name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", captum_class.__name__).lower()
+    if key in METHODS:  # looking loads ours, whose names are theirs
+        raise RegistryError(
+            f"name must be new; {key!r} is already {METHODS[key]!r}. Pass another: "
+            f"from_captum({captum_class.__name__}, name='captum_{key}')."
+        )
     made = type(
         captum_class.__name__,
         (FromCaptum,),
