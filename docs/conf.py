@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import pkgutil
+import shutil
+from pathlib import Path
 
 import attrib
 
@@ -18,7 +21,6 @@ version = release = attrib.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -27,7 +29,6 @@ extensions = [
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "gallery/GALLERY_HEADER.rst"]
-templates_path = ["_templates"]
 default_role = "py:obj"  # links where it can, and does not insist
 
 myst_enable_extensions = ["deflist", "dollarmath"]
@@ -36,7 +37,6 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-autosummary_generate = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Convention"]
@@ -56,3 +56,25 @@ sphinx_gallery_conf = {
 
 html_theme = "furo"
 html_title = f"attrib {release}"
+
+
+def write_module_page(name: str, folder: Path) -> None:
+    """Write the page of a module, and those of the modules in it.
+
+    Sphinx's autosummary would take `attrib.core.rules` for the class of that name, which hides the module.
+    """
+    inside = pkgutil.iter_modules([str(Path(attrib.__path__[0], *name.split(".")[1:]))])
+    parts = [f"{name}.{found.name}" for found in inside if found.name not in {"__main__", "cli"}]
+    options = "".join(f"   :{option}:\n" for option in ("members", "ignore-module-all", "show-inheritance"))
+    listed = "".join(f"   {part}\n" for part in parts)
+    below = f"\n.. toctree::\n   :maxdepth: 1\n\n{listed}" if parts else ""
+    page = f"{name}\n{'=' * len(name)}\n\n.. automodule:: {name}\n{options}{below}"
+    (folder / f"{name}.rst").write_text(page, encoding="utf-8")
+    for part in parts:
+        write_module_page(part, folder)
+
+
+modules = Path(__file__).parent / "reference" / "generated"
+shutil.rmtree(modules, ignore_errors=True)  # pages of modules that are gone
+modules.mkdir()
+write_module_page("attrib", modules)
