@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 import captum.attr as stock
@@ -77,7 +78,13 @@ LAYER_METHODS: dict[str, dict[str, Any]] = {
     "LayerLRP": {},
     "GuidedGradCam": {"interpolate_mode": "bilinear"},
 }
+needs_sklearn = pytest.mark.skipif(find_spec("sklearn") is None, reason="Captum's LIME needs scikit-learn")
 RANDOM = ("GradientShap", "LayerGradientShap", "Lime", "KernelShap", "ShapleyValueSampling", "FeaturePermutation")
+
+
+def each(*names: str) -> list[Any]:
+    """Parameters; those that need scikit-learn are skipped where it is missing."""
+    return [pytest.param(n, marks=needs_sklearn) if n in {"Lime", "KernelShap"} else n for n in names]
 
 
 class Plain(nn.Module):
@@ -117,7 +124,7 @@ def captums(name: str, model: nn.Module, x: Tensor, target: Any, options: dict[s
 # --- the numbers -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", each(*METHODS))
 def test_each_example_of_an_input_method_gets_captums_map_for_its_own_target(name: str) -> None:
     model, x = nets.fill(Plain()), nets.batch(3)
     expected = captums(name, model, x, TARGETS, METHODS[name])
@@ -157,7 +164,7 @@ def test_rows_stay_with_their_examples_whatever_else_is_in_the_batch(name: str) 
 # --- targets ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["IntegratedGradients", "FeatureAblation", "DeepLift", "KernelShap"])
+@pytest.mark.parametrize("name", each("IntegratedGradients", "FeatureAblation", "DeepLift", "KernelShap"))
 def test_our_targets_are_captums_method_on_a_wrapped_model(name: str) -> None:
     model, x = nets.fill(Plain()), nets.batch(3)
     method = make(name, **METHODS[name])(model)
@@ -329,7 +336,7 @@ def test_a_noise_tunnel_goes_around_the_method_when_its_options_are_given() -> N
     torch.testing.assert_close(layer, stock.LayerGradCam(model, model.conv2).attribute(x, [3, 1]).detach())
 
 
-@pytest.mark.parametrize("name", RANDOM[:5])
+@pytest.mark.parametrize("name", each(*RANDOM[:5]))
 def test_the_seed_decides_and_the_global_state_does_not(name: str) -> None:
     model, x = nets.fill(Plain()), nets.batch(2)
     is_layer = name.startswith("Layer")
@@ -392,8 +399,8 @@ SAME_FOR_ALL = {"LayerActivation": {"target matters"}}
 
 @pytest.mark.parametrize(
     "name",
-    ["IntegratedGradients", "DeepLift", "LRP", "FeatureAblation", "ShapleyValueSampling", "KernelShap",
-     "LayerGradientXActivation", "LayerDeepLift", "LayerIntegratedGradients", "LayerActivation"],
+    each("IntegratedGradients", "DeepLift", "LRP", "FeatureAblation", "ShapleyValueSampling", "KernelShap",
+         "LayerGradientXActivation", "LayerDeepLift", "LayerIntegratedGradients", "LayerActivation"),
 )  # fmt: skip
 def test_what_comes_out_keeps_our_contract(name: str) -> None:
     method = make(name, **{**METHODS, **LAYER_METHODS}[name])
