@@ -170,7 +170,7 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
     def _pack(self, maps: Tensor | tuple[Tensor, ...], as_tuple: bool) -> Tensor | tuple[Tensor, ...]:
         items = tuple(m.detach().contiguous() for m in (maps if isinstance(maps, tuple) else (maps,)))
         for item in items:
-            if not torch.isfinite(item).all():
+            if not checks.finite(item):
                 raise ModelError(
                     f"{type(self).__name__} gave NaN or infinite values; the model's score or gradient is not finite "
                     "for this input. Try float64, or check the weights."
