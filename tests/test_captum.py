@@ -17,7 +17,7 @@ import attrib
 import attrib.interop.captum as dropins
 from attrib.errors import ShapeError
 from attrib.interop.captum import like_input, to_hwc
-from tests import nets
+from tests import nets, realnets
 from tests.oracles import noise
 from tests.test_dropins import NAMES, PLAIN, build, call, quiet, run
 
@@ -61,6 +61,34 @@ def test_the_numbers_are_captums_where_captum_is_right(captum_name: str, net: st
     maps = method(model, layer if method.needs_layer else None, **options).attribute(x, TARGETS)
     tolerance = {"Occlusion": 1e-6}.get(captum_name, 1e-8)  # of scores near 1, and of gradients
     torch.testing.assert_close(maps.expand_as(theirs), theirs, rtol=1e-5, atol=tolerance)
+
+
+@pytest.mark.parametrize("net", ["resnet18", "squeezenet1_0", "mnist_cnn"])
+def test_on_trained_networks_of_modules_everybody_agrees(net: str) -> None:
+    model, (x, labels) = realnets.load(net).model, realnets.load(net).batch(2)
+    side = x.shape[2] // 3
+    window = {"sliding_window_shapes": (x.shape[1], side, side), "strides": (x.shape[1], side, side)}
+    for name, options in (("GuidedBackprop", {}), ("Deconvolution", {}), ("Occlusion", window)):
+        with quiet():
+            theirs = getattr(stock, name)(model).attribute(x.clone(), target=labels, **options)
+        mine = getattr(dropins, name)(model).attribute(x.clone(), target=labels, **options)
+        if (net, name) != ("squeezenet1_0", "Deconvolution"):  # whose rectified signal dies out on the way down
+            assert float(theirs.abs().max()) > 0
+        atol = 1e-4 * float(theirs.abs().max()) if name == "Occlusion" else 0
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("net", ["resnet20_cifar10", "mobilenet_v2", "tiny_darknet"])
+def test_on_trained_networks_with_other_activations_captum_alone_gives_the_plain_gradient(net: str) -> None:
+    model, (x, labels) = realnets.load(net).model, realnets.load(net).batch(2)
+    with quiet():
+        theirs = stock.GuidedBackprop(model).attribute(x.clone(), target=labels)
+        plain = stock.Saliency(model).attribute(x.clone(), target=labels, abs=False)
+    assert torch.equal(theirs, plain)
+    mine = dropins.GuidedBackprop(model).attribute(x.clone(), target=labels)
+    ours_too = attrib.GuidedBackprop(model, channels="none", absolute=False).attribute(x, labels)
+    assert torch.equal(mine, ours_too)
+    assert float((mine - plain).abs().max()) > 0.1 * float(plain.abs().max())
 
 
 # --- NoiseTunnel -----------------------------------------------------------------------------------------------------

@@ -278,7 +278,11 @@ def test_the_fast_occlusion_is_captums(options: dict[str, Any]) -> None:
     assert_same(mine, run(stock, "Occlusion", model, x, **options), "Occlusion")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("case", ["two inputs", "window of one channel", "vector", "integers", "many outputs"])
+@pytest.mark.parametrize(
+    "case",
+    ["two inputs", "window of one channel", "vector", "integers", "many outputs", "whole numbers out", "no arguments",
+     "baseline of float64"],
+)  # fmt: skip
 def test_captums_own_code_answers_what_is_not_standard(case: str) -> None:
     net, x = nets.make("module"), nets.batch(2)
     two = nets.fill(nets.TwoInputs())
@@ -289,10 +293,19 @@ def test_captums_own_code_answers_what_is_not_standard(case: str) -> None:
         "vector": (flat, torch.randn(2, 4), {"sliding_window_shapes": (2,), "strides": 1}),
         "integers": (lambda t: net(t.float()), x.int(), {}),
         "many outputs": (net, x, {"target": None}),
+        "whole numbers out": (lambda t: net(t).mul(9).long(), x, {}),
+        "no arguments": (lambda: torch.ones(2), x, {"target": None}),
+        "baseline of float64": (lambda t: net(t.float()), x, {"baselines": x.double() / 2}),
     }[case]
     mine, rows = forwards_of(model, inputs, **options)
     assert rows <= 2  # at most the clean pass that showed it
     assert_same(mine, run(stock, "Occlusion", model, inputs, **options), case)  # type: ignore[arg-type]
+
+
+def test_a_function_without_a_signature_fails_as_in_captum() -> None:
+    for library in (stock, ours):
+        with pytest.raises(ValueError, match="no signature found"):
+            run(library, "Occlusion", torch.sum, nets.batch(2), target=None)  # type: ignore[arg-type]
 
 
 def test_float64_gives_float32_as_in_captum() -> None:

@@ -167,10 +167,10 @@ class _Case:
         if not isinstance(self.per_eval, int) or self.per_eval < 1 or self._has_shared_rows():
             return False
         try:
-            takes_nothing = not signature(self.forward).parameters
-        except ValueError:  # built in, so it has no signature to look at
-            takes_nothing = False
-        return not takes_nothing and not any(map(_mixes_rows, _modules_behind(self.forward)))
+            takes = signature(self.forward).parameters
+        except ValueError:  # Captum fails on it too
+            return False
+        return len(takes) > 0 and not any(map(_mixes_rows, _modules_behind(self.forward)))
 
     def _has_shared_rows(self) -> bool:
         """Whether an argument with N rows may belong to the call rather than to the examples: Captum then keeps it."""
