@@ -26,8 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with ``argv`` (the process's own arguments if None) and return its exit code.
 
     Example:
-        >>> main(["list", "metrics", "--quiet", "--json"])  # doctest: +ELLIPSIS
-        {...}
+        >>> main(["list", "controls"])
+        controls
+          centre ...
+          edges ...
+          random ...
         0
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
@@ -44,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _misused(exc: Any) -> int:
     path = "attrib" if exc.ctx is None else exc.ctx.command_path
-    complain(f"{exc.format_message()} Try '{path} --help'.")
+    complain(f"{exc.format_message().rstrip('.')}. Try '{path} --help'.")
     return 2
 
 

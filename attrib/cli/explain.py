@@ -34,11 +34,11 @@ def explain_command(  # noqa: PLR0913  a command has as many arguments as it has
     """Explain pictures with several methods."""
     with session(quiet=quiet, debug=debug):
         files, methods = prepare.pictures(images), prepare.methods(method)
-        loaded = prepare.network(model, weights, seed, device)
         targets = [prepare.target(text) for text in target or ["predicted"]]
         with prepare.output(out) as folder:
             from attrib.tasks import explain
 
+            loaded = prepare.network(model, weights, seed, device)
             how: ExplainOptions = {"batch_size": batch_size, "show_progress": not quiet}
             found = explain(loaded, files, methods, targets=targets, layer=layer, **how)
             found = prepare.told(found, context.obj, seed=seed)
@@ -74,14 +74,13 @@ def compare_command(  # noqa: PLR0913  a command has as many arguments as it has
     """Measure how well methods explain a model on your pictures, with control rows."""
     with session(quiet=quiet, debug=debug):
         files, methods, metrics = prepare.pictures(images), prepare.methods(method), prepare.metrics(metric)
-        settings = prepare.protocol(protocol)
-        loaded = prepare.network(model, weights, seed, device)
-        goal = prepare.target(target)
+        settings, goal = prepare.protocol(protocol), prepare.target(target)
         how: CompareOptions = {"layer": layer, "controls": controls, "batch_size": batch_size or "auto"}
         how |= {"keep_maps": maps and out is not None, "show_progress": not quiet}
         with prepare.output(out) as folder:
             from attrib.tasks import compare
 
+            loaded = prepare.network(model, weights, seed, device)
             found = compare(loaded, files, methods, metrics, settings, target=goal, seed=seed, **how)
             found = prepare.told(found, context.obj)
             if folder is not None:

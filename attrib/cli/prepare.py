@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,7 +31,7 @@ def network(model: str, weights: str | None, seed: int, device: str | None) -> L
     """The model, on its device."""
     from attrib.io import load_model
 
-    with usage():
+    with usage(), redirect_stdout(sys.stderr):  # a user's model may print
         place = _device(device)
         loaded = load_model(model, weights, seed=seed)
     loaded.model.to(place)
@@ -92,13 +93,13 @@ def target(text: str) -> int | str:
 
 @contextmanager
 def output(place: Path | None) -> Iterator[Path | None]:
-    """Where to write, found out to be writable before anything is computed; None without ``--out``."""
+    """Where to write, found out to be writable before anything is computed; None without ``--out``.
+
+    What a user's model prints in the block goes to standard error.
+    """
     from attrib.report.store import new_directory
 
-    if place is None:
-        yield None
-        return
-    with new_directory(place) as folder:
+    with redirect_stdout(sys.stderr), nullcontext() if place is None else new_directory(place) as folder:
         yield folder
 
 

@@ -139,7 +139,7 @@ class Comparison:
             **described(self.about),
             "seed": self.seed,
             "protocol": {**self.protocol.to_dict(), "words": str(self.protocol)},
-            "images": [{"name": name, **asdict(asked)} for name, asked in zip(self.images, self.asked, strict=True)],
+            "images": [{"image": name, **asdict(asked)} for name, asked in zip(self.images, self.asked, strict=True)],
             "metrics": {name: {"higher_is_better": METRICS[name].higher_is_better} for name in self.metrics},
             "table": self.table(),
             "failures": [asdict(failure) for failure in self.failures],

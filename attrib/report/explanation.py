@@ -13,7 +13,16 @@ from torch import Tensor
 from attrib.errors import InputError, did_you_mean
 from attrib.report.facts import described
 from attrib.report.records import Asked, Failure, Spent
-from attrib.report.store import AnyPath, file_names, new_directory, to_json, write_array, write_text, writing
+from attrib.report.store import (
+    AnyPath,
+    file_names,
+    image_names,
+    new_directory,
+    to_json,
+    write_array,
+    write_text,
+    writing,
+)
 from attrib.report.table import amount, text_table
 
 if TYPE_CHECKING:
@@ -152,7 +161,7 @@ class Explanation:
         write_text(folder, "manifest.json", to_json(manifest))
 
     def _draw(self, folder: Path) -> dict[str, str]:
-        drawn, names = {}, file_names(self.images)
+        drawn, names = {}, image_names(self.images)
         for i, name in enumerate(self.images):
             figure = self.plot(i)
             drawn[name] = f"figures/{names[name]}.png"

@@ -9,7 +9,7 @@ import torch
 
 from attrib.metrics import CurveMetric
 from attrib.registry import METRICS
-from attrib.report.store import file_names, to_json, write_array, write_text, writing
+from attrib.report.store import file_names, image_names, to_json, write_array, write_text, writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +21,7 @@ AXES = ["image", "curve", "fraction and score", "point"]
 
 def write_comparison(found: Comparison, folder: Path, *, figures: bool) -> None:
     """Write manifest, scores, table, curves, maps and, if asked, figures."""
-    names = file_names([*found.rows, *found.images])
+    names, pictures = file_names(found.rows), image_names(found.images)
     manifest = found.manifest
     manifest["curves"] = {"axes": AXES, "rows": {}}
     for row in found.rows:
@@ -32,13 +32,13 @@ def write_comparison(found: Comparison, folder: Path, *, figures: bool) -> None:
             manifest["curves"]["rows"][row] = {"names": list(curves.names), **files}
     manifest["maps"] = {
         image: {
-            method: write_array(folder, f"maps/{names[image]}/{names[method]}.npy", next(iter(maps.values())))
+            method: write_array(folder, f"maps/{pictures[image]}/{names[method]}.npy", next(iter(maps.values())))
             for method, maps in one.maps.items()
         }
         for image, one in zip(found.images, found.explanations, strict=False)
     }
     if figures:
-        manifest["figures"] = _draw(found, folder, names)
+        manifest["figures"] = _draw(found, folder, pictures)
     write_text(folder, "scores.json", to_json(_scores(found)))
     write_text(folder, "table.md", found.to_text(markdown=True) + "\n")
     write_text(folder, "manifest.json", to_json(manifest))

@@ -11,10 +11,11 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from attrib.errors import OutputError
@@ -45,12 +46,14 @@ def new_directory(target: AnyPath) -> Iterator[Path]:
         ['note.txt']
     """
     place = Path(target).expanduser().absolute()
-    _refuse_taken(place)
     with ExitStack() as undo:
         try:
+            _refuse_taken(place)
             _make_parents(place.parent, undo)
             work = place.parent / f".{place.name}.{secrets.token_hex(4)}.partial"
             work.mkdir()
+        except OutputError:
+            raise
         except OSError as exc:
             raise OutputError(
                 f"output must be a directory that can be made; got {str(target)!r}: {_reason(exc)}."
@@ -148,6 +151,19 @@ def file_names(labels: Sequence[str]) -> dict[str, str]:
     return names
 
 
+def image_names(images: Sequence[str]) -> dict[str, str]:
+    """`file_names` without the ending of the picture, where that keeps them apart.
+
+    Example:
+        >>> image_names(["cat.jpg", "dog.png"]), image_names(["cat.jpg", "cat.png"])
+        ({'cat.jpg': 'cat', 'dog.png': 'dog'}, {'cat.jpg': 'cat.jpg', 'cat.png': 'cat.png'})
+    """
+    stems = [PurePath(name).stem for name in images]
+    if len(set(stems)) < len(images):
+        return file_names(images)
+    return dict(zip(images, file_names(stems).values(), strict=True))
+
+
 def write_array(folder: Path, name: str, values: Tensor) -> dict[str, Any]:
     """Write ``values`` as ``folder / name`` (.npy, no pickle) and say what was written.
 
@@ -155,7 +171,8 @@ def write_array(folder: Path, name: str, values: Tensor) -> dict[str, Any]:
         ``file``, ``shape``, ``dtype`` and the ``sha256`` of the file's bytes, as ``sha256sum`` gives it.
     """
     path = folder / name
-    array = values.detach().cpu().contiguous().numpy()
+    plain = values.detach().cpu().contiguous()
+    array = (plain.float() if plain.dtype is torch.bfloat16 else plain).numpy()  # NumPy has no bfloat16
     with writing(name):
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, array, allow_pickle=False)

@@ -101,6 +101,7 @@ def examples(images: Images) -> list[Example]:
     """Read what users pass as ``images``: files, folders, pictures, names to either, or a ready batch."""
     if isinstance(images, Tensor):
         (batch,) = checks.batch(images)
+        checks.shape(batch, "n c h w", "images")
         return [Example(f"example {i}", batch[i : i + 1].detach()) for i in range(len(batch))]
     if isinstance(images, Mapping):
         return [Example(str(name), _source(picture)) for name, picture in images.items()]
