@@ -14,7 +14,7 @@ help: ## List the targets (this text)
 	@echo
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo
-	@echo "VENV=$(VENV) (environment), PYTHON=$(PYTHON), ARGS=... (passed on to the command)"
+	@echo "VENV=$(VENV) (environment), PYTHON=$(PYTHON), ARGS=... (more arguments for demo, test, coverage, bench)"
 
 demo: $(VENV)/.installed-demo ## Explain and compare on real photos; writes ./demo anew
 	@echo "==> Explaining the demo photos with EfficientNet-Lite0; figures, maps and numbers go to ./demo"
@@ -45,7 +45,7 @@ bench: $(VENV)/.installed-bench ## Measure speed and memory against Captum and p
 
 docs: $(VENV)/.installed-docs ## Build the documentation into docs/_build/html, warnings as errors
 	@echo "==> Building the documentation"
-	@$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html $(ARGS)
+	@$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
 clean: ## Remove what the targets made, but not the environment
