@@ -310,6 +310,18 @@ class TestStreams:
         assert "attrib: a.png: " in err
         assert "attrib:" not in out
 
+    def test_a_note_is_not_said_again_for_every_image(self, run: Any) -> None:
+        _, _, err = run(
+            "compare", "photos", "-m", "tiny_models:make", "--method", "gradcam", "--method", "guided_gradcam"
+        )
+        assert len(err.splitlines()) == len(set(err.splitlines()))
+        assert "layer='auto'" in err
+
+    def test_a_reader_that_has_seen_enough_is_no_error(self) -> None:
+        code = f"{sys.executable} -m attrib list | head -n 1"
+        done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)  # noqa: S607
+        assert (done.stdout, done.stderr) == ("methods\n", "")
+
     def test_warnings_are_told_in_one_line(self, run: Any) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("default")

@@ -37,6 +37,17 @@ def test_memory_is_none_where_the_system_does_not_tell(monkeypatch: pytest.Monke
     assert meter.spent.seconds >= 0
 
 
+def test_memory_of_a_gpu_is_what_torch_allocated_above_where_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name, value in {"synchronize": None, "reset_peak_memory_stats": None, "memory_allocated": 70}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _, name=name, value=value: (calls.append(name), value)[1])
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 100)
+    with measured(torch.device("cuda")) as meter:
+        calls.append("work")
+    assert meter.spent.peak_bytes == 30
+    assert calls == ["synchronize", "reset_peak_memory_stats", "memory_allocated", "work", "synchronize"]
+
+
 def test_the_watch_ends_when_the_work_fails() -> None:
     import threading
 

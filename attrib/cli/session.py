@@ -65,13 +65,21 @@ def _words(exc: Exception) -> str:
 
 
 class _Notes(logging.Handler):
-    """Log records as the command's own lines."""
+    """Log records as the command's own lines; what was said before, of another image say, is not said again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
+        note = self.format(record)
+        if note in self.said:
+            return
+        self.said.add(note)
         if record.levelno >= logging.WARNING:
-            complain(record.getMessage(), "warning")
+            complain(note, "warning")
         else:
-            tqdm.write(f"attrib: {self.format(record)}", file=sys.stderr)
+            tqdm.write(f"attrib: {note}", file=sys.stderr)
 
 
 @contextmanager
