@@ -23,7 +23,7 @@ def reduce_channels(grad: Tensor, channels: Channels, absolute: bool = False) ->
     if channels == "none" or grad.ndim < 3:
         return value
     if channels == "max":
-        return value.gather(1, value.abs().argmax(1, keepdim=True))
+        return value.amax(1, keepdim=True) if absolute else value.gather(1, value.abs().argmax(1, keepdim=True))
     if channels == "l2":
         return value.square().sum(1, keepdim=True).sqrt()
     return value.mean(1, keepdim=True) if channels == "mean" else value.sum(1, keepdim=True)
