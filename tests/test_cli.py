@@ -249,6 +249,14 @@ class TestCompare:
             assert not (desk / "deep").exists()
             assert {name for name in files(desk) - before if "__pycache__" not in name} == set()
 
+    def test_ctrl_c_before_the_work_ends_it_too(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        def stop(*args: Any, **kwargs: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("attrib.cli.commands.typer.echo", stop)
+        code, _, err = run("--version")
+        assert (code, err.strip()) == (130, "attrib: error: interrupted.")
+
 
 class TestLookingUp:
     def test_everything_registered_is_listed(self, run: Any) -> None:

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 import attrib
-from attrib import METHODS, GradCAM, Occlusion, Saliency, explain
+from attrib import METHODS, ClassScore, GradCAM, Occlusion, Saliency, explain
 from attrib.core import auto_layer, frozen
+from attrib.errors import TargetError
 from tests import nets
 from tests.tiny import loaded, picture, pictures
 
@@ -46,6 +47,14 @@ class TestExplain:
         assert found.images == ("a.png", "c.png", "d.png")
         assert [row.index for row in found.asked["given"]] == [0, 2, 4]
         assert [(failure.image, failure.error) for failure in found.failures] == [("b.png", "InputError")]
+
+    def test_takes_a_contrast_for_each_image_across_batches(self) -> None:
+        model, x = nets.make("module"), nets.batch(3)
+        contrast = ClassScore(torch.tensor([0, 1, 2])) - ClassScore(torch.tensor([4, 4, 3]))
+        found = explain(model, x, "saliency", targets={"contrast": contrast}, batch_size=1)
+        torch.testing.assert_close(found.maps["saliency"]["contrast"], Saliency(model).attribute(x, contrast))
+        with pytest.raises(TargetError, match="one entry, or one for each of 2 images; got 3"):
+            explain(model, x[:2], "saliency", targets={"contrast": contrast})
 
     def test_names_the_class_with_its_score_and_probability(self) -> None:
         net = loaded()

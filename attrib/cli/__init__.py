@@ -13,7 +13,7 @@ from typing import Any
 import typer
 from typer.main import get_command
 
-from attrib.cli.app import app
+from attrib.cli.commands import app
 from attrib.cli.session import INTERRUPTED, complain
 
 # Newer typers carry their own copy of click, so the class cannot be imported from there.
@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except _UsageError as exc:
         return _misused(exc)
-    except typer.Abort:
+    except typer.Abort:  # Ctrl-C outside a session, where nothing is at stake
+        complain("interrupted.")
         return INTERRUPTED
     return code if isinstance(code, int) else 0
 
