@@ -254,8 +254,7 @@ class TestCompare:
             raise KeyboardInterrupt
 
         monkeypatch.setattr("attrib.cli.commands.typer.echo", stop)
-        code, _, err = run("--version")
-        assert (code, err.strip()) == (130, "attrib: error: interrupted.")
+        assert run("--version")[0] == 130
 
 
 class TestLookingUp:

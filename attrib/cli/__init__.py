@@ -40,8 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except _UsageError as exc:
         return _misused(exc)
-    except typer.Abort:  # Ctrl-C outside a session, where nothing is at stake
-        complain("interrupted.")
+    except typer.Abort:  # Ctrl-C outside a session; newer typers return 130 themselves
         return INTERRUPTED
     return code if isinstance(code, int) else 0
 
