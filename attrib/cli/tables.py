@@ -26,7 +26,7 @@ def list_command(
         from attrib import checks
 
         with usage():
-            kinds = REGISTRIES if kind is None else {checks.choice("what to list", kind, tuple(REGISTRIES)): None}
+            kinds = list(REGISTRIES) if kind is None else [checks.choice("what to list", kind, tuple(REGISTRIES))]
         found = {one: [_entry(name, REGISTRIES[one][name]) for name in REGISTRIES[one]] for one in kinds}
         prepare.say(found, _listing, as_json=json)
     return 0
