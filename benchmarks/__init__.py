@@ -1,0 +1,1 @@
+"""Measurements of attrib against its peers; each script says what it does with ``--help``."""
