@@ -186,15 +186,20 @@ def test_comparison_has_one_panel_for_each_curve_and_one_protocol() -> None:
     assert len(comparison(rows, ["insertion"]).axes) == 1
 
 
+def test_a_comparison_of_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="at least one curve"):
+        comparison({"a": noisy(2)}, [])
+
+
 def test_comparison_draws_the_same_bands_as_curves() -> None:
     rows = {"a": noisy(6)}
     alone, panel = curves(rows, seed=5, resamples=50), comparison(rows, ["deletion"], seed=5, resamples=50).axes[0]
     np.testing.assert_array_equal(edges(bands(alone)[0], 5), edges(bands(panel)[0], 5))
 
 
-@pytest.mark.parametrize("label", ["guided_gradcam", "$a$ method_with_a_long_name"])
-def test_no_words_of_a_comparison_overlap_or_are_cut_off(label: str) -> None:
-    figure = comparison({f"{label} {i}": noisy(3) for i in range(10)})
+@pytest.mark.parametrize(("label", "rows"), [("guided_gradcam", 10), ("$a$ method_with_a_long_name", 3), ("a", 40)])
+def test_no_words_of_a_comparison_overlap_or_are_cut_off(label: str, rows: int) -> None:
+    figure = comparison({f"{label} {i}": noisy(3) for i in range(rows)})
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
     parts = [part for ax in figure.axes for part in (ax.xaxis.label, ax.yaxis.label, ax.get_legend())]

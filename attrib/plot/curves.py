@@ -116,7 +116,10 @@ def comparison(
         >>> [ax.get_xlabel() for ax in figure.axes]
         ['fraction of pixels removed', 'fraction of pixels inserted']
     """
-    figure = Figure(figsize=(WIDTH / 2 * len(names), 3.1), dpi=DPI, layout="constrained")
+    if not names:
+        raise InputError("names must hold at least one curve; got none.")
+    high = max(3.1, 1.3 + 0.165 * len(found))  # inches: room for the legend
+    figure = Figure(figsize=(WIDTH / 2 * len(names), high), dpi=DPI, layout="constrained")
     for ax, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         _draw(ax, found, name, controls, _Bootstrap(level, resamples, seed), size=TITLE)
     note = wrap(_protocol(found, level if resamples else None), WIDTH / 2 * len(names) - 0.5, SMALL)

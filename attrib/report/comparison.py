@@ -147,16 +147,11 @@ class Comparison:
 
     def plot_curves(self, names: Sequence[str] = ("deletion", "insertion")) -> Figure:
         """Draw the mean curves of every row, with bands over images, one axes for each of ``names``."""
-        from matplotlib.figure import Figure
-
-        from attrib.plot.curves import curves
+        from attrib.plot.curves import comparison
 
         found = {row: curve for row, curve in self.curves.items() if curve.names}
         controls = [row for row in found if row in self.controls]
-        figure = Figure(figsize=(8, 4 * len(names)), dpi=150, layout="constrained")
-        for ax, name in zip(figure.subplots(len(names), squeeze=False)[:, 0], names, strict=True):
-            curves(found, name, ax, controls=controls, seed=self.seed)
-        return figure
+        return comparison(found, names, controls=controls, seed=self.seed)
 
     def save(self, directory: AnyPath, *, figures: bool = False) -> Path:
         """Write a new directory, whole or not at all.
