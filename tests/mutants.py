@@ -82,6 +82,14 @@ def calls(method: Saliency, plain: Any, inputs: Any, target: Any, layer: Any) ->
     return plain(inputs, target, layer)
 
 
+def casts(dtype: torch.dtype) -> Callable[..., Any]:
+    def call(method: Saliency, plain: Any, inputs: Any, target: Any, layer: Any) -> Any:
+        maps = plain(inputs, target, layer)
+        return tuple(m.to(dtype) for m in maps) if isinstance(maps, tuple) else maps.to(dtype)
+
+    return call
+
+
 def seeds(method: Saliency, plain: Any, inputs: Any, target: Any, layer: Any) -> Any:
     torch.manual_seed(0)
     return plain(inputs, target, layer)
@@ -208,8 +216,8 @@ MUTANTS: dict[str, tuple[type[Saliency], set[str]]] = {
     "repairs inputs": (around(repairs_inputs), {"bad inputs refused"}),
     "guesses layers": (around(guesses_layers), {"unknown layer refused"}),
     "attached to the graph": (around(attaches), {"dtype and detached"}),
-    "always double": (after(Tensor.double), {"dtype and detached"}),
-    "always single": (after(Tensor.float), {"float64"}),
+    "always double": (around(casts(torch.float64)), {"dtype and detached"}),
+    "always single": (around(casts(torch.float32)), {"float64"}),
     "infinity": (around(gives_infinity), {"finite", "captum can wrap it"}),
     "no batch axis": (
         after(lambda m: m[0]), SHAPES | {"each example on its own", "order of the batch", "captum can wrap it"},

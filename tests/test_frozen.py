@@ -165,3 +165,9 @@ def test_a_map_that_is_not_finite_is_an_error() -> None:
 
     with pytest.raises(ModelError, match="NaN or infinite"):
         attrib.Saliency(Root()).attribute(X, 1)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_maps_keep_the_dtype_of_the_inputs_under_autocast(model: Restless, name: str) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert METHODS[name](model).attribute(X, 1).dtype == torch.float32

@@ -176,6 +176,14 @@ def test_a_layer_after_the_target_says_so(net: Twice) -> None:
         attrib.Saliency(net, "body").attribute(X, "conv1:2")
 
 
+def test_hiding_after_the_target_is_refused(net: Twice) -> None:
+    with pytest.raises(LayerError, match="'body' must come before the target; it comes after relu#1"):
+        attrib.Occlusion(net, "body").attribute(X, "relu#1:2")
+    assert attrib.Occlusion(net, "relu#0").attribute(X, "relu#1:2").any()
+    assert attrib.Occlusion(net, "conv2").attribute(X, "relu#1:2").any()
+    assert attrib.Occlusion(net, "conv2").attribute(X, "conv2:2").any()
+
+
 def test_compiled_and_parallel_models_are_unwrapped(net: Twice) -> None:
     expected = attrib.GuidedBackprop(net).attribute(X, 1)
     for wrapper in (torch.compile(net, backend="eager"), nn.DataParallel(net)):

@@ -118,7 +118,7 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
         """
         with self.asking(inputs, target, layer, additional_forward_args=additional_forward_args) as query:
             maps = self._attribute(query)
-        return cast(Inputs, self._pack(maps, isinstance(inputs, tuple)))
+        return cast(Inputs, self._pack(maps, isinstance(inputs, tuple), query.inputs[0].dtype))
 
     @contextmanager
     def asking(
@@ -167,8 +167,11 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
                 "One image needs a batch axis: x[None]."
             )
 
-    def _pack(self, maps: Tensor | tuple[Tensor, ...], as_tuple: bool) -> Tensor | tuple[Tensor, ...]:
-        items = tuple(m.detach().contiguous() for m in (maps if isinstance(maps, tuple) else (maps,)))
+    def _pack(
+        self, maps: Tensor | tuple[Tensor, ...], as_tuple: bool, dtype: torch.dtype
+    ) -> Tensor | tuple[Tensor, ...]:
+        """Maps have the dtype of the inputs, under the caller's autocast too."""
+        items = tuple(m.detach().to(dtype).contiguous() for m in (maps if isinstance(maps, tuple) else (maps,)))
         for item in items:
             if not checks.finite(item):
                 raise ModelError(

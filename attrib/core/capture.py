@@ -20,9 +20,16 @@ class Activations:
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str], list[object]] = {}
+        self._order: list[Address] = []
 
     def _keep(self, name: str, side: str, value: object) -> None:
+        self._order.append(Address(name, self._next(name, side), side))
         self._seen.setdefault((name, side), []).append(value)
+
+    def place(self, layer: str) -> int:
+        """Position of ``layer`` in the order in which the captured activations came up."""
+        at = Address.parse(layer)
+        return self._order.index(Address(at.name, pick(at, layer, self.calls(layer)), at.side))
 
     def _next(self, name: str, side: str) -> int:
         return len(self._seen.get((name, side), ()))

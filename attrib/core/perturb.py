@@ -15,7 +15,7 @@ from tqdm import tqdm
 from attrib import checks
 from attrib.core.masks import Masks
 from attrib.core.query import Query
-from attrib.errors import InputError, ModelError, ShapeError
+from attrib.errors import InputError, LayerError, ModelError, ShapeError
 
 Baseline = float | Literal["zero", "mean", "blur"] | Tensor | Callable[[Tensor], Tensor]
 
@@ -166,6 +166,7 @@ def sweep(
     check_options(options)  # type: ignore[arg-type]
     what = query.clean.acts[at] if at else query.inputs[index]
     checks.shape(what, "n c h w", f"layer {at!r}" if at else "inputs")
+    _refuse_later(query, at)
     run = _Sweep(query, resolve_baseline(baseline, what), at, index)
     size = options.get("batch_size", "auto")
     plan = _Plan(
@@ -185,6 +186,13 @@ def sweep(
             yield slice(done, done + len(keep)), keep, score
             done += len(keep)
             bar.update(len(keep))
+
+
+def _refuse_later(query: Query, at: str | None) -> None:
+    """Hiding after the target has been computed would change nothing, and look like an answer."""
+    layers, acts = query.clean.goal.layers, query.clean.acts
+    if at and layers and all(acts.place(layer) < acts.place(at) for layer in layers):
+        raise LayerError(f"layer {at!r} must come before the target; it comes after {', '.join(layers)}.")
 
 
 def _remedy(plan: _Plan, rows: int, exc: RuntimeError) -> _Plan:
