@@ -43,33 +43,47 @@ def frozen(model: Callable[..., Any]) -> Iterator[None]:
             "explanations need autograd, which torch.inference_mode() forbids. Leave that block, or use no_grad()."
         )
     module = _module(model)
+    parts = [] if module is None else list(module.modules())
     with ExitStack() as undo:
         devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
         undo.enter_context(torch.random.fork_rng(devices=devices))
-        if module is not None:
-            for part in module.modules():
-                undo.callback(setattr, part, "training", part.training)
+        if any("_orig_mod" in part._modules for part in parts):  # hooks and rules do not reach into compiled code
+            undo.enter_context(torch.compiler.set_stance("force_eager"))
+        undo.callback(_restore, *_state(parts))
+        for part in parts:
+            if part.training:
                 part.training = False  # not .eval(): some modules override it to merge or change weights
-                _keep_buffers(part, undo)
-                if "_orig_mod" in part._modules:  # hooks and rules do not reach into compiled code
-                    undo.enter_context(torch.compiler.set_stance("force_eager"))
-            for weight in module.parameters():
-                undo.callback(weight.requires_grad_, weight.requires_grad)
-                weight.requires_grad_(False)
+        for weight in module.parameters() if module is not None else ():
+            weight.requires_grad = False
         undo.enter_context(torch.enable_grad())
         yield
 
 
-def _keep_buffers(part: nn.Module, undo: ExitStack) -> None:
-    def restore(name: str, buffer: Tensor, copy: Tensor) -> None:
+_Flags = list[tuple[nn.Module, bool]]
+_Weights = list[tuple[nn.Parameter, bool]]
+_Buffers = list[tuple[nn.Module, str, Tensor, Tensor]]
+
+
+def _state(parts: list[nn.Module]) -> tuple[_Flags, _Weights, _Buffers]:
+    flags = [(part, part.training) for part in parts]
+    weights = [(w, w.requires_grad) for part in parts for w in part._parameters.values() if w is not None]
+    buffers = [
+        (part, name, b, b.detach().clone()) for part in parts for name, b in part._buffers.items() if b is not None
+    ]
+    return flags, weights, buffers
+
+
+def _restore(flags: _Flags, weights: _Weights, buffers: _Buffers) -> None:
+    for part, training in flags:
+        if part.training is not training:
+            part.training = training
+    for weight, requires_grad in weights:
+        weight.requires_grad = requires_grad
+    for part, name, buffer, copy in buffers:
         if not torch.equal(buffer, copy):
             with torch.no_grad():
                 buffer.copy_(copy)
         part._buffers[name] = buffer
-
-    for name, buffer in part._buffers.items():
-        if buffer is not None:
-            undo.callback(restore, name, buffer, buffer.detach().clone())
 
 
 class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships no types

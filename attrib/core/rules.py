@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from attrib import checks
-from attrib.core.activations import FAMILIES, KINDS, RECTIFIERS, SMOOTH, family_of, family_of_node
+from attrib.core.activations import CANDIDATES, FAMILIES, KINDS, RECTIFIERS, SMOOTH, family_of, family_of_node
 from attrib.errors import RuleError
 
 log = logging.getLogger("attrib")
@@ -94,6 +94,8 @@ class Coverage:
 
 
 class _Ruled(torch.autograd.Function):
+    """Any activation: its own little graph gives the true gradient."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, op: Callable[[Tensor], Tensor], rule: Rule, family: str) -> Tensor:
         with torch.enable_grad():
@@ -107,6 +109,22 @@ class _Ruled(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (grad_in,) = torch.autograd.grad(ctx.out, ctx.inner, grads[0], retain_graph=True)
         return ctx.rule(grads[0], grad_in), None, None, None
+
+
+class _RuledReLU(torch.autograd.Function):
+    """ReLU, the most frequent one: a mask is all that its gradient needs, a quarter of the memory of its output."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rule: Rule) -> Tensor:
+        out = torch.relu(x)
+        ctx.save_for_backward(out > 0)
+        ctx.rule, ctx.family = rule, "relu"
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (active,) = ctx.saved_tensors
+        return ctx.rule(grads[0], torch.where(active, grads[0], 0)), None
 
 
 class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=guided)
@@ -138,6 +156,8 @@ class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=
     def __torch_function__(
         self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func not in CANDIDATES:  # nearly every call of a network: the quick way out
+            return func(*args, **(kwargs or {}))
         kwargs = dict(kwargs or {})
         family = family_of(func, args, kwargs)
         x = args[0] if args else kwargs.get("input")
@@ -146,14 +166,12 @@ class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=
         rest = args[1:]
         kwargs.pop("input", None)
         in_place = func.__name__.endswith("_") or kwargs.get("inplace") or any(a is True for a in rest)
-
-        def op(t: Tensor) -> Tensor:
-            if family == "relu":  # at exactly 0 clamp and maximum pass all or half of the gradient, ReLU nothing
-                return torch.relu(t)
-            out: Tensor = func(t.clone() if in_place else t, *rest, **kwargs)
-            return out
-
-        y: Tensor = _Ruled.apply(x, op, self.families[family], family)
+        y: Tensor
+        if family == "relu":  # also clamp and maximum, which at exactly 0 pass all or half of the gradient
+            y = _RuledReLU.apply(x, self.families[family])
+        else:
+            op = lambda t: func(t.clone() if in_place else t, *rest, **kwargs)  # noqa: E731  one expression
+            y = _Ruled.apply(x, op, self.families[family], family)
         return x.copy_(y) if in_place else y
 
     def coverage(self, score: Tensor) -> Coverage:
@@ -167,7 +185,7 @@ class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=
             if node in seen:
                 continue
             seen.add(node)
-            if node.name() == "_RuledBackward":
+            if node.name() in ("_RuledBackward", "_RuledReLUBackward"):
                 overrode[node.family] += 1
             elif family := family_of_node(node):
                 others[family] += 1
