@@ -48,6 +48,7 @@ _MAXIMA = {getattr(o, n) for o in (torch, Tensor) for n in ("maximum", "fmax", "
 _HARDTANHS = {F.hardtanh, F.hardtanh_, torch._C._nn.hardtanh, torch._C._nn.hardtanh_}
 _THRESHOLDS = {F.threshold, torch.threshold, getattr(torch, "threshold_")}  # noqa: B009  missing from the stubs
 
+NATIVE_RELU = frozenset(func for func, family in _SPELLINGS.items() if family == "relu")
 CANDIDATES = frozenset({*_SPELLINGS, *_CLAMPS, *_CLAMPS_MIN, *_MAXIMA, *_HARDTANHS, *_THRESHOLDS})
 
 

@@ -22,7 +22,16 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from attrib import checks
-from attrib.core.activations import CANDIDATES, FAMILIES, KINDS, RECTIFIERS, SMOOTH, family_of, family_of_node
+from attrib.core.activations import (
+    CANDIDATES,
+    FAMILIES,
+    KINDS,
+    NATIVE_RELU,
+    RECTIFIERS,
+    SMOOTH,
+    family_of,
+    family_of_node,
+)
 from attrib.errors import RuleError
 
 log = logging.getLogger("attrib")
@@ -94,14 +103,14 @@ class Coverage:
 
 
 class _Ruled(torch.autograd.Function):
-    """Any activation: its own little graph gives the true gradient."""
+    """Any activation: a little graph of its own gives the true gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, op: Callable[[Tensor], Tensor], rule: Rule, family: str) -> Tensor:
         with torch.enable_grad():
             ctx.inner = x.detach().requires_grad_(True)
             ctx.out = op(ctx.inner)
-        ctx.rule, ctx.family = rule, family
+        ctx.rule, ctx.attrib_family = rule, family
         out: Tensor = ctx.out.detach()
         return out
 
@@ -111,20 +120,12 @@ class _Ruled(torch.autograd.Function):
         return ctx.rule(grads[0], grad_in), None, None, None
 
 
-class _RuledReLU(torch.autograd.Function):
-    """ReLU, the most frequent one: a mask is all that its gradient needs, a quarter of the memory of its output."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, rule: Rule) -> Tensor:
-        out = torch.relu(x)
-        ctx.save_for_backward(out > 0)
-        ctx.rule, ctx.family = rule, "relu"
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (active,) = ctx.saved_tensors
-        return ctx.rule(grads[0], torch.where(active, grads[0], 0)), None
+def _hook(y: Tensor, rule: Rule) -> Tensor:
+    """Put ``rule`` on the ReLU node that made ``y``: the quickest way, and on that branch only."""
+    node: Any = y.grad_fn
+    node.register_hook(lambda grads_in, grads_out: (rule(grads_out[0], grads_in[0]),))
+    node.metadata[_Ruled] = "relu"
+    return y
 
 
 class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=guided)
@@ -163,15 +164,20 @@ class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=
         x = args[0] if args else kwargs.get("input")
         if family not in self.families or not (torch.is_grad_enabled() and isinstance(x, Tensor) and x.requires_grad):
             return func(*args, **kwargs)
+        rule = self.families[family]
+        if func in NATIVE_RELU and not x._is_view():  # in place on a view the node on top is another one
+            return _hook(func(*args, **kwargs), rule)
         rest = args[1:]
         kwargs.pop("input", None)
         in_place = func.__name__.endswith("_") or kwargs.get("inplace") or any(a is True for a in rest)
-        y: Tensor
-        if family == "relu":  # also clamp and maximum, which at exactly 0 pass all or half of the gradient
-            y = _RuledReLU.apply(x, self.families[family])
-        else:
-            op = lambda t: func(t.clone() if in_place else t, *rest, **kwargs)  # noqa: E731  one expression
-            y = _Ruled.apply(x, op, self.families[family], family)
+
+        def op(t: Tensor) -> Tensor:
+            if family == "relu":  # at exactly 0 clamp and maximum pass all or half of the gradient, ReLU nothing
+                return torch.relu(t)
+            out: Tensor = func(t.clone() if in_place else t, *rest, **kwargs)
+            return out
+
+        y: Tensor = _Ruled.apply(x, op, rule, family)
         return x.copy_(y) if in_place else y
 
     def coverage(self, score: Tensor) -> Coverage:
@@ -185,8 +191,8 @@ class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=
             if node in seen:
                 continue
             seen.add(node)
-            if node.name() in ("_RuledBackward", "_RuledReLUBackward"):
-                overrode[node.family] += 1
+            if family := node.metadata.get(_Ruled) or getattr(node, "attrib_family", None):
+                overrode[family] += 1
             elif family := family_of_node(node):
                 others[family] += 1
             todo.extend(parent for parent, _ in node.next_functions)
