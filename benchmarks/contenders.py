@@ -127,7 +127,7 @@ def _pgc_gradcam(task: Task) -> Call:
 def _pgc_guided(task: Task) -> Call:
     from pytorch_grad_cam import GuidedBackpropReLUModel
 
-    method = GuidedBackpropReLUModel(copy.deepcopy(task.model))  # it exchanges modules
+    method = GuidedBackpropReLUModel(copy.deepcopy(task.model), task.x.device)  # it exchanges modules
     return lambda: method(task.x.clone(), target_category=task.target)  # it switches on gradients of its input
 
 

@@ -172,9 +172,9 @@ class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=
         in_place = func.__name__.endswith("_") or kwargs.get("inplace") or any(a is True for a in rest)
 
         def op(t: Tensor) -> Tensor:
-            if family == "relu":  # at exactly 0 clamp and maximum pass all or half of the gradient, ReLU nothing
-                return torch.relu(t)
-            out: Tensor = func(t.clone() if in_place else t, *rest, **kwargs)
+            if family in ("relu", "relu6"):  # at exactly 0 clamp and maximum pass all or half of the gradient
+                t = torch.relu(t)
+            out: Tensor = t if family == "relu" else func(t.clone() if in_place else t, *rest, **kwargs)
             return out
 
         y: Tensor = _Ruled.apply(x, op, rule, family)
