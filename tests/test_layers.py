@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import attrib
 from attrib.core import auto_layer, capture, layer_table, resolve, unwrap
-from attrib.errors import LayerError
+from attrib.errors import LayerError, ShapeError, TargetError
 
 X = torch.randn(2, 3, 12, 10, generator=torch.Generator().manual_seed(0))
 
@@ -205,6 +205,8 @@ def test_a_plain_function_has_gradients_but_no_layers(net: Twice) -> None:
     expected = attrib.Saliency(net).attribute(X, 1)
     assert torch.equal(attrib.Saliency(net.forward).attribute(X, 1), expected)
     with pytest.raises(LayerError, match="only in an nn"):
+        attrib.GradCAM(net.forward).attribute(X, 1)
+    with pytest.raises(LayerError, match="only in an nn"):
         attrib.GradCAM(net.forward, "conv1")
 
 
@@ -237,3 +239,17 @@ def test_hooks_live_only_inside_the_block(net: Twice) -> None:
     with pytest.raises(ZeroDivisionError), capture(net, "conv1"):
         raise ZeroDivisionError
     assert hooks() == 0
+
+
+def test_a_neuron_needs_a_map_or_a_vector() -> None:
+    model = nn.Sequential(nn.Flatten(2), nn.Flatten(), nn.Linear(360, 5))
+    with pytest.raises(ShapeError, match=r"must give \(N, K, h, w\) or \(N, K\) for a neuron"):
+        attrib.Saliency(model).attribute(X, attrib.Neuron("0", 1))
+    assert attrib.Saliency(model).attribute(X, attrib.Neuron("2", 1)).any()
+
+
+def test_the_logit_space_asks_nothing_of_a_target_that_is_no_class(net: Twice) -> None:
+    plain = attrib.Occlusion(net, window=4).attribute(X, "conv1:2")
+    assert torch.equal(attrib.Occlusion(net, window=4, score="logit").attribute(X, "conv1:2"), plain)
+    with pytest.raises(TargetError, match="must be asked of a class"):
+        attrib.Occlusion(net, window=4, score="probability").attribute(X, "conv1:2")

@@ -72,7 +72,7 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, *nam
 
 
 def family_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """Return the activation family of a call, seen through clamps, maxima and thresholds; None if it is none."""
+    """Return the activation family of a call of one of `CANDIDATES`; None for a clamp or maximum that is none."""
     bounds: tuple[object, ...]
     if func in _SPELLINGS:
         return _SPELLINGS[func]
@@ -83,10 +83,8 @@ def family_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str |
         family, bounds = "relu", (_argument(args, kwargs, 1, "min"),)
     elif func in _MAXIMA:  # torch.max(x, 1) is a reduction over axis 1
         family, bounds = "relu", (_constant_like(args[0] if args else None, _argument(args, kwargs, 1, "other")),)
-    elif func in _THRESHOLDS:
+    else:  # a threshold
         family, bounds = "relu", (_argument(args, kwargs, 1, "threshold"), _argument(args, kwargs, 2, "value"))
-    else:
-        return None
     return family if all(map(_is_zero, bounds)) else None
 
 

@@ -17,7 +17,7 @@ from attrib.core.layers import auto_layer, resolve, unwrap
 from attrib.core.query import Query
 from attrib.core.rules import Coverage
 from attrib.core.targets import as_objective
-from attrib.errors import InputError, LayerError, ModelError, ShapeError
+from attrib.errors import InputError, ModelError, ShapeError
 
 Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 
@@ -168,8 +168,6 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
         address = self._address(layer) or self.layer
         if address == "auto" or (address is None and self.needs_layer):
             address = auto_layer(self.model, tensors, extra)
-        if address is not None and not isinstance(self.model, nn.Module):
-            raise LayerError(f"layer {address!r} needs an nn.Module; the model is a {type(self.model).__name__}.")
         return address
 
     def _refuse_unbatched(self, tensors: tuple[Tensor, ...]) -> None:

@@ -199,8 +199,7 @@ def _remedy(plan: _Plan, rows: int, exc: RuntimeError) -> _Plan:
     """Return a plan that avoids the failure, or raise it."""
     cause = exc.__cause__ if isinstance(exc, ModelError) and isinstance(exc.__cause__, RuntimeError) else exc
     if _is_out_of_memory(cause) and plan.rows > 1:
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()  # does nothing where CUDA is not in use
         return replace(plan, rows=max(1, min(plan.rows, rows) // 2))
     if plan.channels_last and "view size is not compatible" in str(cause):
         return replace(plan, channels_last=False)
