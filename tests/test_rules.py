@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import attrib
 from attrib.core import deconv, guided, rules
 from attrib.errors import InputError, RuleError
+from attrib.interop.captum import GuidedBackprop as DropIn
 
 ZERO = torch.zeros(())
 RELU_SPELLINGS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -207,8 +208,11 @@ def test_foreign_kernels_are_named_when_nothing_was_overridden() -> None:
         def backward(ctx: object, grad: Tensor) -> Tensor:
             return grad
 
+    net = Net(Swish.apply, False)
     with pytest.raises(RuleError, match="the model uses 1 Swish"):
-        method("guided", Net(Swish.apply, False)).attribute(Z)
+        method("guided", net).attribute(Z)
+    with pytest.warns(UserWarning, match="plain gradient, as the model uses 1 Swish"):
+        DropIn(net).attribute(Z)
 
 
 def test_activations_can_be_chosen_by_family() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
@@ -30,6 +30,13 @@ def _module(model: Callable[..., Any]) -> nn.Module | None:
     return owner if isinstance(owner, nn.Module) else None
 
 
+def random_state_kept() -> AbstractContextManager[None]:
+    """Put torch's random states back after the block: the CPU's, and CUDA's once it is initialised."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+    kept: AbstractContextManager[None] = torch.random.fork_rng(devices=devices)
+    return kept
+
+
 @contextmanager
 def frozen(model: Callable[..., Any]) -> Iterator[None]:
     """Run the block with the model in evaluation mode and without weight gradients, leaving no trace.
@@ -45,8 +52,7 @@ def frozen(model: Callable[..., Any]) -> Iterator[None]:
     module = _module(model)
     parts = [] if module is None else list(module.modules())
     with ExitStack() as undo:
-        devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-        undo.enter_context(torch.random.fork_rng(devices=devices))
+        undo.enter_context(random_state_kept())
         if any("_orig_mod" in part._modules for part in parts):  # hooks and rules do not reach into compiled code
             undo.enter_context(torch.compiler.set_stance("force_eager"))
         undo.callback(_restore, *_state(parts))

@@ -127,17 +127,13 @@ class _Sweep:
             inputs[self.index] = hide(inputs[self.index])
         if plan.channels_last:
             inputs = [x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in inputs]
-        extra = tuple(self._repeat(value, rows) for value in self.query.extra)
+        extra = self.query.extra_rows(rows)
         goal = self.query.clean.goal.rows(rows)
         cast = torch.autocast(inputs[0].device.type, plan.autocast) if plan.autocast else nullcontext()
         with torch.no_grad(), cast:
             edit = {self.at: hide} if self.at else None
             output, acts = self.query.run(tuple(inputs), *goal.layers, extra=extra, edit=edit)
             return goal(output, acts).reshape(k, n).to(self.query.clean.score.dtype)
-
-    def _repeat(self, value: Any, rows: Tensor) -> Any:
-        per_example = isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(self.query.inputs[0])
-        return value[rows.to(value.device)] if per_example else value
 
 
 def sweep(

@@ -81,6 +81,14 @@ class Query:
         """Return the same question in another score space; None keeps the target's own."""
         return self if space is None else replace(self, objective=self.objective.in_space(space))
 
+    def extra_rows(self, rows: Tensor) -> tuple[Any, ...]:
+        """Further arguments for the examples ``rows``; a Tensor with one entry per example follows them."""
+        n = len(self.inputs[0])
+        return tuple(
+            value[rows.to(value.device)] if isinstance(value, Tensor) and value.ndim > 0 and len(value) == n else value
+            for value in self.extra
+        )
+
     @cached_property
     def clean(self) -> Clean:
         """The clean forward pass, run once."""

@@ -80,6 +80,11 @@ class Coverage:
     def _listed(counts: Mapping[str, int]) -> str:
         return ", ".join(f"{n} {KINDS.get(f, f)}" for f, n in sorted(counts.items()))
 
+    @property
+    def alone(self) -> str:
+        """What the model uses that no rule was for, in words."""
+        return f"the model uses {self._listed(self.left)}" if self.left else "the model uses no activation"
+
     def check(self) -> None:
         """Raise unless at least one activation was overridden and none escaped."""
         if self.escaped:
@@ -88,10 +93,9 @@ class Coverage:
                 "They run in scripted, compiled or checkpointed code: pass the plain eager module."
             )
         if not self.overrode:
-            found = f"the model uses {self._listed(self.left)}" if self.left else "the model uses no activation"
             remedy = "Use activations='all' to override these too, or Saliency." if self.left else "Use Saliency."
             raise RuleError(
-                f"no activation was overridden ({found}), so the result would be the plain gradient. {remedy}"
+                f"no activation was overridden ({self.alone}), so the result would be the plain gradient. {remedy}"
             )
         log.info("%s", self)
         if any(family in SMOOTH for family in self.left):

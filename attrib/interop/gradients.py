@@ -13,7 +13,7 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from attrib.core import Coverage, deconv, guided
-from attrib.core.activations import KINDS, SMOOTH
+from attrib.core.activations import SMOOTH
 from attrib.core.rules import Rule, override, rules
 from attrib.interop.lent import eager, either_name, lent, module_at, tensors_of
 
@@ -99,9 +99,9 @@ def _warn(name: str, seen: Coverage) -> None:
     if seen.escaped:
         text = "Those that are left run in scripted, compiled or checkpointed code: pass the plain eager module."
     elif not seen.overrode:
-        left = ", ".join(f"{count} {KINDS[family]}" for family, count in sorted(seen.left.items()))
-        found = f"the model uses {left}" if left else "the model uses no activation"
-        text = f"This is the plain gradient, as {found}. attrib's own method can override others: activations='all'."
+        text = (
+            f"This is the plain gradient, as {seen.alone}. attrib's own method can override others: activations='all'."
+        )
     elif any(family in SMOOTH for family in seen.left):
         text = "The rule is not defined for smooth activations; attrib's own method takes activations='all'."
     else:

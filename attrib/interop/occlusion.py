@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from attrib.core import Query, Windows, as_objective, resolve_baseline, sweep
+from attrib.core.attribution import random_state_kept
 from attrib.core.perturb import auto_rows
 from attrib.errors import AttribError
 from attrib.interop.gradients import Maps
@@ -56,7 +57,7 @@ class Occlusion(captum.attr.Occlusion):  # type: ignore[misc]  # Captum ships no
         if case.is_standard:
             bar = f"{self.get_name()} attribution" if show_progress else None
             try:
-                with torch.no_grad(), _random_state_kept():
+                with torch.no_grad(), random_state_kept():
                     maps = case.maps(_only(sliding_window_shapes), _only(strides), _only(baselines), bar)
                 return (maps,) if isinstance(inputs, tuple) else maps
             except (_NotStandardError, AttribError, RuntimeError):
@@ -81,11 +82,6 @@ class _NotStandardError(Exception):
 def _only(value: Any) -> Any:
     """Unpack what was given for each of one input."""
     return value[0] if isinstance(value, tuple) and len(value) == 1 else value
-
-
-def _random_state_kept() -> Any:
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    return torch.random.fork_rng(devices=devices)
 
 
 def _at_least_float32(score: Tensor) -> torch.dtype:

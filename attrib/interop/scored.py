@@ -32,18 +32,13 @@ class Scored(nn.Module):
         """Run the model and score it."""
         *inputs, rows = args
         goal = self.query.clean.goal.rows(rows)
-        extra = tuple(self._of(rows, value) for value in self.query.extra)
         # Clones: the model may change its input in place, which autograd forbids on a leaf.
-        output, acts = self.query.run(tuple(x.clone() for x in inputs), *goal.layers, extra=extra)
+        output, acts = self.query.run(tuple(x.clone() for x in inputs), *goal.layers, extra=self.query.extra_rows(rows))
         score = goal(output, acts)
         if score.requires_grad:
             count = len(score)
             score.register_hook(lambda _: cost.add(backwards=count))  # type: ignore[no-untyped-call]
         return score
-
-    def _of(self, rows: Tensor, value: Any) -> Any:
-        per_example = isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(self.query.inputs[0])
-        return value[rows.to(value.device)] if per_example else value
 
 
 @contextmanager
