@@ -55,7 +55,7 @@ class Metric(ABC):
         Args:
             model: the explained model.
             x: the explained inputs ``(N, C, H, W)``.
-            target: what was explained, see `attrib.core.objective.as_objective`.
+            target: what was explained, see `attrib.core.as_objective`.
             maps: the explanations ``(N, C, h, w)``, signed and raw as methods give them.
             protocol: how to measure: a `Protocol`, the name of a preset, or its dict.
             additional_forward_args: further arguments of the model.

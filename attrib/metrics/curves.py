@@ -160,7 +160,7 @@ def curves(
     Args:
         model: the explained model.
         x: the explained inputs ``(N, C, H, W)``.
-        target: what was explained, see `attrib.core.objective.as_objective`; ``"predicted"`` is decided once, on ``x``.
+        target: what was explained, see `attrib.core.as_objective`; ``"predicted"`` is decided once, on ``x``.
         maps: explanations ``(N, C, h, w)``, signed and raw as methods give them; or several methods' by name.
         protocol: a `Protocol`, the name of a preset, or its dict.
         which: the curves to measure; None measures all that the protocol's order offers.

@@ -61,7 +61,7 @@ def explain(
         model: a name for `attrib.load_model`, a `LoadedModel`, or an ``nn.Module`` where ``images`` is a Tensor.
         images: files, folders or PIL images, one or several; a mapping of names to them; or a Tensor ``(N, C, H, W)``.
         methods: registry names, classes, instances or functions of the model; or a mapping of labels to these.
-        target: one question for all images, see `attrib.core.objective.as_objective`; or the name of a class.
+        target: one question for all images, see `attrib.core.as_objective`; or the name of a class.
         targets: several questions, one column each; or a mapping of labels to them. Replaces ``target``.
         layer: where the methods that need a layer look; the last spatial one if None.
         options: see `ExplainOptions`.
