@@ -21,6 +21,7 @@ from attrib.core import (
 )
 from attrib.core.perturb import auto_rows
 from attrib.errors import InputError, ModelError, ShapeError
+from tests.sweeps import in_order
 
 X = torch.randn(3, 3, 12, 10, generator=torch.Generator().manual_seed(0))
 
@@ -37,7 +38,7 @@ def scores(model: nn.Module, masks: object, target: object = (1), x: Tensor = X,
     extra = options.pop("extra", ())
     with frozen(model):
         query = Query(model, (x,), as_objective(target), None, extra)  # type: ignore[arg-type]
-        return torch.cat([score for _, _, score in sweep(query, masks, **options)])  # type: ignore[arg-type]
+        return in_order(sweep(query, masks, **options))  # type: ignore[arg-type]
 
 
 def loop(model: nn.Module, masks: object, target: int = 1, x: Tensor = X, base: float = 0.0) -> Tensor:
@@ -266,7 +267,7 @@ def test_hiding_at_a_layer_equals_editing_its_activation(net: nn.Module) -> None
     masks = Windows((12, 10), (6, 5), (6, 5))
     with frozen(net):
         query = Query(net, (X,), as_objective(1), "0")
-        got = torch.cat([s for _, _, s in sweep(query, masks, at="0", baseline=0.1, batch_size=4)])
+        got = in_order(sweep(query, masks, at="0", baseline=0.1, batch_size=4))
     act = net[0](X).detach()  # type: ignore[index]
     expected = [net[1:](act * k + 0.1 * (1 - k))[:, 1] for k in masks.batch(0, len(masks), act)]  # type: ignore[index]
     torch.testing.assert_close(got, torch.stack(expected).detach(), rtol=1e-5, atol=1e-6)

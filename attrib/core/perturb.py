@@ -144,7 +144,7 @@ def sweep(
     at: str | None = None,
     index: int = 0,
     **options: Any,
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Score the inputs under every keep-mask.
 
     Args:
@@ -156,8 +156,8 @@ def sweep(
         options: see `SweepOptions`.
 
     Yields:
-        ``(positions, keep (k, ...), score (k, N))``, so that callers reduce on the fly and nothing of size masks x
-        images is held. Run it inside `frozen`.
+        ``(positions (k,), score (k, N))``: numbers of masks, each mask once and in any order, and the scores under
+        them, so that callers reduce on the fly and nothing of size masks x images is held. Run it inside `frozen`.
     """
     check_options(options)  # type: ignore[arg-type]
     what = query.clean.acts[at] if at else query.inputs[index]
@@ -179,7 +179,7 @@ def sweep(
             except RuntimeError as exc:
                 plan = _remedy(plan, n * len(keep), exc)
                 continue
-            yield slice(done, done + len(keep)), keep, score
+            yield torch.arange(done, done + len(keep)), score
             done += len(keep)
             bar.update(len(keep))
 

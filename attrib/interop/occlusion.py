@@ -184,13 +184,13 @@ class _Case:
         total = torch.zeros(len(clean), 1, *masks.windows.size, device=clean.device, dtype=_at_least_float32(clean))
         cover = torch.zeros(masks.windows.size)
         with tqdm(total=len(masks), desc=bar, file=sys.stderr, disable=bar is None) as progress:
-            for positions, _, score in sweep(query, masks, baseline=base, batch_size=self._rows()):
-                unhidden = int(positions.start == 0)  # the first mask of all
-                if unhidden:
-                    self._check_rows(clean, score[0])
-                boxes = masks.windows.boxes[positions.start - 1 + unhidden : positions.stop - 1]
-                for (top, bottom, left, right), drop in zip(boxes, (clean - score)[unhidden:], strict=True):
-                    total[..., top:bottom, left:right] += drop[:, None, None, None]
+            for positions, score in sweep(query, masks, baseline=base, batch_size=self._rows()):
+                for position, values in zip(positions.tolist(), score, strict=True):
+                    if position == 0:  # hides nothing
+                        self._check_rows(clean, values)
+                        continue
+                    top, bottom, left, right = masks.windows.boxes[position - 1]
+                    total[..., top:bottom, left:right] += (clean - values)[:, None, None, None]
                     cover[top:bottom, left:right] += 1
                 progress.update(len(score))
         return (total.float() / cover.to(total.device)).expand(self.x.shape).contiguous()  # float32, as Captum's

@@ -96,9 +96,10 @@ class Occlusion(Attribution):
         total = clean.new_zeros(len(place), 1, *masks.size)
         cover = clean.new_zeros(1, 1, *masks.size)
         found = sweep(query, masks, baseline=self.baseline, at=query.layer, index=index, **self.options)
-        for positions, _, score in found:
+        for positions, score in found:
             change = clean - score if self.sign == "drop" else score
-            for (top, bottom, left, right), values in zip(masks.boxes[positions], change, strict=True):
+            for position, values in zip(positions.tolist(), change, strict=True):
+                top, bottom, left, right = masks.boxes[position]
                 total[..., top:bottom, left:right] += values[:, None, None, None]
                 cover[..., top:bottom, left:right] += 1
         return total / cover

@@ -49,7 +49,7 @@ class _Measurement:
     def _sweep(self, masks: Given | Ranked, role: str) -> Tensor:
         """Scores under all masks, ``(N, K)``, float64 on the CPU."""
         scores = torch.empty(len(self.clean), len(masks), dtype=torch.float64)
-        for positions, _, score in sweep(self.query, masks, baseline=self.baseline[role], **self.options):
+        for positions, score in sweep(self.query, masks, baseline=self.baseline[role], **self.options):
             scores[:, positions] = score.T.cpu().double()
         return scores
 
