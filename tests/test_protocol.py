@@ -32,6 +32,8 @@ OTHER: dict[str, Any] = {
     "channels": "max",
     "tie_orders": 4,
     "seed": 7,
+    "tolerance": 0.2,
+    "max_steps": 33,
 }
 NAMES = [field.name for field in fields(Protocol)]
 
@@ -49,6 +51,8 @@ def numbers(protocol: Protocol) -> list[float]:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_field_is_printed_and_changes_a_number(name: str) -> None:
     common = Protocol(ties="stable" if name == "ties" else "mean")
+    if name in {"tolerance", "max_steps"}:
+        common = replace(common, steps="adaptive", tolerance=0.02)
     changed = replace(common, **{name: OTHER[name]})
     assert str(changed) != str(common)
     assert numbers(changed) != numbers(common)
@@ -66,10 +70,14 @@ def test_a_protocol_is_printed_on_one_line_with_what_its_names_mean() -> None:
         "baseline=(0.1, 0.2), insertion_baseline=blur (11 px, sigma 5 px), score=the target's own, unit=8 px, steps=9, "
         "order=lerf, ties=mean (8 orders, seed 0), sign=signed, channels=sum"
     )
+    assert "steps=adaptive (tolerance 0.05 of the range, among rows points), order" in str(
+        Protocol(steps="adaptive", tolerance=0.05, max_steps="rows")
+    )
 
 
 @pytest.mark.parametrize(
-    "protocol", [Protocol(), Protocol.named("rise"), Protocol(**OTHER), Protocol((0.5, 1), score=None)]
+    "protocol",
+    [Protocol(), Protocol.named("rise"), Protocol.named("adaptive"), Protocol(**OTHER), Protocol((0.5, 1), score=None)],
 )
 def test_a_protocol_survives_json(protocol: Protocol) -> None:
     stored = json.dumps(protocol.to_dict())
@@ -120,8 +128,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "score": ({"score": "softmax"}, "score space must be one of"),
     "unit": ({"unit": 0}, "unit, unless 'pixel', must be an integer >= 1; got 0"),
     "unit name": ({"unit": "patch"}, "unit, unless 'pixel', must be an integer >= 1; got 'patch'"),
-    "steps": ({"steps": 1}, "steps, unless 'rows', must be an integer >= 2; got 1"),
-    "steps float": ({"steps": 5.0}, r"steps, unless 'rows', must be an integer >= 2; got 5\.0"),
+    "steps": ({"steps": 1}, "steps, unless 'rows' or 'adaptive', must be an integer >= 2; got 1"),
+    "steps float": ({"steps": 5.0}, r"steps, unless 'rows' or 'adaptive', must be an integer >= 2; got 5\.0"),
+    "tolerance": ({"tolerance": -0.1}, r"tolerance must be .*; got -0\.1"),
+    "tolerance in words": ({"tolerance": "fine"}, "tolerance must be .*; got 'fine'"),
+    "most steps": ({"max_steps": 1}, "max_steps, unless 'rows', must be an integer >= 2; got 1"),
     "order": ({"order": "mrof"}, "order must be one of 'morf', 'lerf'; got 'mrof'"),
     "order twice": ({"order": ("morf", "morf")}, "order must be 'morf', 'lerf' or both"),
     "no order": ({"order": ()}, "order must be 'morf', 'lerf' or both"),
@@ -143,7 +154,7 @@ def test_a_wrong_field_is_refused_in_words(case: str) -> None:
 
 def test_unknown_presets_and_fields_are_refused_with_a_suggestion() -> None:
     with pytest.raises(
-        InputError, match=r"protocol must be one of 'default', 'rise'; got 'rice'\. Did you mean 'rise'"
+        InputError, match=r"protocol must be one of 'default', 'adaptive', 'rise'; got 'rice'\. Did you mean 'rise'"
     ):
         as_protocol("rice")
     with pytest.raises(TypeError, match=r"protocol has no option 'step'\. Did you mean 'steps'"):

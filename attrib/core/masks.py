@@ -104,27 +104,37 @@ class Windows:
 
 @dataclass(frozen=True)
 class Ranked:
-    """Hide the ``counts[j]`` lowest-ranked units of each example, for each j.
+    """Hide the lowest-ranked units of each example, so many in each mask.
 
     Args:
-        rank: ``(N, H, W)`` whole numbers; units of rank 0 are hidden first.
-        counts: how many ranks each mask hides; may be ``(K,)``, one curve for all examples.
-        reverse: keep the lowest-ranked instead of hiding them (insertion).
+        rank: ``(N, H, W)`` whole numbers, units of rank 0 are hidden first; or several orders, ``(L, N, H, W)``. Masks
+            are made on its device, where the rest is moved once.
+        counts: how many ranks each mask hides, ``(K,)``, or ``(K, N)`` if examples differ.
+        reverse: keep the lowest-ranked instead of hiding them (insertion); or which masks do, ``(K, N)``.
+        order: which of the orders each mask follows, ``(K, N)``; None for a single one.
     """
 
     rank: Tensor
     counts: Tensor
-    reverse: bool = False
+    reverse: bool | Tensor = False
+    order: Tensor | None = None
 
     def __post_init__(self) -> None:
-        checks.shape(self.rank, "n h w", "rank")
-        checks.shape(self.counts, "k", "counts")
+        checks.shape(self.rank, "n h w" if self.order is None else "l n h w", "rank")
+        checks.shape(self.counts, "k" if self.counts.ndim == 1 else "k n", "counts")
+        for name in ("counts", "reverse", "order"):
+            if isinstance(value := getattr(self, name), Tensor):
+                object.__setattr__(self, name, value.to(self.rank.device))
 
     def __len__(self) -> int:
         return len(self.counts)
 
     def batch(self, start: int, stop: int, like: Tensor) -> Tensor:
         """Masks ``start`` to ``stop``, ``(k, N, 1, H, W)``."""
-        counts = self.counts[start:stop].to(self.rank.device)
-        hidden = self.rank[None, :, None] < counts[:, None, None, None, None]
-        return (hidden if self.reverse else ~hidden).to(like)
+        counts, reverse, rank = self.counts[start:stop], self.reverse, self.rank
+        if self.order is not None:
+            rank = rank[self.order[start:stop], torch.arange(rank.shape[1], device=rank.device)]
+        hidden = rank < (counts[:, None] if counts.ndim == 1 else counts)[..., None, None]
+        if isinstance(reverse, Tensor):
+            return (hidden == reverse[start:stop, :, None, None])[:, :, None].to(like)
+        return (hidden if reverse else ~hidden)[:, :, None].to(like)

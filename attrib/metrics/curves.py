@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.core import Given, Query, Ranked, as_objective, frozen, sweep, unwrap
+from attrib.core import Query, as_objective, frozen, unwrap
 from attrib.core.perturb import check_options
 from attrib.errors import InputError, ShapeError
+from attrib.metrics.follow import Follower, Trace, run
 from attrib.metrics.protocol import Protocol, as_protocol, make_baseline
 from attrib.metrics.ranking import Ranking, tie_orders
 from attrib.metrics.readings import Curve, Curves
@@ -25,20 +26,13 @@ _Removed = tuple[str, bool]  # which baseline ("removal" or "insertion"), and wh
 
 @dataclass
 class _Measurement:
-    """One image batch under one protocol: what all methods share."""
+    """One image batch under one protocol, and the maps that are measured on it."""
 
     query: Query
     protocol: Protocol
     which: tuple[CurveName, ...]
+    rankings: Mapping[str, Ranking]
     options: dict[str, Any]
-
-    def __post_init__(self) -> None:
-        x = self.query.image
-        roles = {"removal": self.protocol.baseline, "insertion": self.protocol.insertion}
-        self.baseline = {role: make_baseline(roles[role], x) for role in {self._plan(name)[0] for name in self.which}}
-        self.clean = self.query.clean.score.cpu().double()
-        nothing = Given(x.new_zeros(1, 1, 1, *x.shape[2:]))
-        self.floor = {role: self._sweep(nothing, role)[:, 0] for role in self.baseline}
 
     def _plan(self, name: CurveName) -> _Removed:
         """Inserting with the removal baseline is LeRF backwards: the same masked images."""
@@ -46,19 +40,12 @@ class _Measurement:
             return "insertion", True
         return "removal", name in {"insertion", "lerf"}
 
-    def _sweep(self, masks: Given | Ranked, role: str) -> Tensor:
-        """Scores under all masks, ``(N, K)``, float64 on the CPU."""
-        scores = torch.empty(len(self.clean), len(masks), dtype=torch.float64)
-        for positions, score in sweep(self.query, masks, baseline=self.baseline[role], **self.options):
-            scores[:, positions] = score.T.cpu().double()
-        return scores
-
     @cached_property
     def gradient(self) -> Tensor:
         """Of the clean score to the image, with the class that the clean pass settled on."""
         return replace(self.query, objective=self.query.clean.goal).gradient().grad[0]
 
-    def orders(self, ranking: Ranking, role: str) -> tuple[list[Tensor], int]:
+    def orders(self, ranking: Ranking, baseline: Tensor) -> tuple[list[Tensor], int]:
         """The orders to try, most relevant unit first, and how many of them are averaged."""
         units = ranking.values.shape[1]
         raster = torch.arange(units)[None]
@@ -67,39 +54,51 @@ class _Measurement:
         drawn = tie_orders(units, self.protocol.tie_orders, self.protocol.seed)
         among = [*drawn[:, None], raster] if self.protocol.ties == "bounds" else [*drawn[:, None]]
         if self.protocol.ties == "bounds":
-            change = self.query.image - self.baseline[role]
+            change = self.query.image - baseline
             effect = (self.gradient * change).sum(1, keepdim=True).cpu().double()
             by_effect = ranking.grid.mean(effect).argsort(1)  # per pixel: the x-axis counts pixels, not units
             among += [by_effect, by_effect.flip(1)]
         return [ranking.order(one) for one in among], len(drawn)
 
-    def measure(self, ranking: Ranking) -> Curves:
-        """Run what the wanted curves need, each set of masked images once."""
+    def measure(self) -> dict[str, Curves]:
+        """Run what the wanted curves need, each masked image once."""
+        if not self.rankings:
+            return {}
         plans = {name: self._plan(name) for name in self.which}
-        orders = {role: self.orders(ranking, role) for role in self.baseline}
-        run = {plan: self._run(ranking, orders[plan[0]], *plan) for plan in dict.fromkeys(plans.values())}
+        done: dict[tuple[str, _Removed], Curve] = {}
+        for role in dict.fromkeys(role for role, _ in plans.values()):
+            kept = dict.fromkeys(keep for one, keep in plans.values() if one == role)
+            done |= {(name, (role, keep)): curve for (name, keep), curve in self._follow(role, list(kept)).items()}
+        return {name: self._curves(ranking, name, plans, done) for name, ranking in self.rankings.items()}
+
+    def _curves(
+        self, ranking: Ranking, name: str, plans: dict[CurveName, _Removed], done: dict[tuple[str, _Removed], Curve]
+    ) -> Curves:
         found: dict[str, Curve] = {
-            name: _backwards(run[plan]) if name == "lerf" else run[plan] for name, plan in plans.items()
+            one: _backwards(done[name, plan]) if one == "lerf" else done[name, plan] for one, plan in plans.items()
         }
         epsilon = torch.finfo(self.query.image.dtype).eps
         return Curves(self.protocol, found, ranking.status, ranking.tied, epsilon)
 
-    def _run(self, ranking: Ranking, tried: tuple[list[Tensor], int], role: str, keep: bool) -> Curve:
-        orders, averaged = tried
-        ends = (self.floor[role], self.clean) if keep else (self.clean, self.floor[role])
-        scores = torch.stack([self._scores(ranking, order, role, keep, ends) for order in orders])
-        scores[:, torch.tensor([status == "nan" for status in ranking.status])] = float("nan")
-        return Curve(torch.stack([ranking.fractions(order) for order in orders]), scores, averaged, keep)
-
-    def _scores(self, ranking: Ranking, order: Tensor, role: str, keep: bool, ends: tuple[Tensor, Tensor]) -> Tensor:
-        rank = ranking.rank(order).to(self.query.image.device)
-        inner = self._sweep(Ranked(rank, ranking.counts[1:-1], reverse=keep), role)
-        return torch.cat([ends[0][:, None], inner, ends[1][:, None]], 1)
+    def _follow(self, role: str, kept: list[bool]) -> dict[tuple[str, bool], Curve]:
+        """The curves of all maps that share a baseline, in as few sweeps as there are rounds."""
+        baseline = self.protocol.baseline if role == "removal" else self.protocol.insertion
+        base = make_baseline(baseline, self.query.image)
+        traces: dict[tuple[str, bool], Trace] = {}
+        lines: list[Tensor] = []
+        for name, ranking in self.rankings.items():
+            orders, averaged = self.orders(ranking, base)
+            for keep in kept:
+                traces[name, keep] = Trace(ranking, orders, len(lines), averaged, keep, self.protocol.bend)
+            lines += [ranking.rank(order) for order in orders]
+        follower = Follower(self.query, base, torch.stack(lines).to(self.query.image.device), self.options)
+        run(follower, list(traces.values()))
+        return {key: trace.curve() for key, trace in traces.items()}
 
 
 def _backwards(curve: Curve) -> Curve:
     """Keeping the top of the order, read from the clean image on: removing the least relevant first."""
-    return Curve(1 - curve.fraction.flip(-1), curve.score.flip(-1), curve.averaged)
+    return Curve(1 - curve.fraction.flip(-1), curve.score.flip(-1), curve.averaged, unseen=curve.unseen)
 
 
 def _wanted(which: Sequence[str] | None, protocol: Protocol) -> tuple[CurveName, ...]:
@@ -193,8 +192,7 @@ def curves(
     bare = unwrap(model)
     with frozen(bare):
         query = Query(bare, (x,), objective, None, extra).in_space(protocol.score)
-        shared = _Measurement(query, protocol, wanted, options)
-        found = {name: shared.measure(ranking) for name, ranking in rankings.items()}
+        found = _Measurement(query, protocol, wanted, rankings, options).measure()
     return found if isinstance(maps, Mapping) else found[""]
 
 

@@ -61,13 +61,15 @@ class Protocol:
         insertion_baseline: see above.
         score: ``"logit"``, ``"probability"``, ``"log_probability"``, ``"log_odds"`` or None.
         unit: ``"pixel"`` or an int >= 1.
-        steps: int >= 2, or ``"rows"``.
+        steps: int >= 2, ``"rows"`` or ``"adaptive"``.
         order: one order or several.
         ties: see above.
         sign: ``"signed"``, ``"positive"`` or ``"absolute"``.
         channels: ``"sum"``, ``"mean"``, ``"max"`` or ``"l2"``.
         tie_orders: random orders per example, an even number; unused by ``ties="stable"``.
         seed: of the random orders; unused by ``ties="stable"``.
+        tolerance: in [0, 1], share of a curve's range; unused unless ``steps="adaptive"``.
+        max_steps: int >= 2 or ``"rows"``; unused unless ``steps="adaptive"``.
 
     Example:
         >>> print(Protocol(baseline=0.5, steps=11, order="morf"))
@@ -81,13 +83,15 @@ class Protocol:
     insertion_baseline: float | str | tuple[float, ...] | None = None
     score: Space | None = "probability"
     unit: int | Literal["pixel"] = "pixel"
-    steps: int | Literal["rows"] = 26
+    steps: int | Literal["rows", "adaptive"] = 26
     order: Order | tuple[Order, ...] = ("morf", "lerf")
     ties: Ties = "stable"
     sign: Sign = "signed"
     channels: Reduction = "sum"
     tie_orders: int = 8
     seed: int = 0
+    tolerance: float = 0.01
+    max_steps: int | Literal["rows"] = 225
 
     def __post_init__(self) -> None:
         self._set("baseline", _checked_baseline("baseline", self.baseline))
@@ -97,14 +101,17 @@ class Protocol:
             checks.choice("score space", self.score, SPACES)
         if self.unit != "pixel":
             self._set("unit", checks.integer("unit, unless 'pixel',", self.unit, 1))
-        if self.steps != "rows":
-            self._set("steps", checks.integer("steps, unless 'rows',", self.steps, 2))
+        if self.steps not in ("rows", "adaptive"):
+            self._set("steps", checks.integer("steps, unless 'rows' or 'adaptive',", self.steps, 2))
+        if self.max_steps != "rows":
+            self._set("max_steps", checks.integer("max_steps, unless 'rows',", self.max_steps, 2))
         self._set("order", _checked_order(self.order))
         checks.choice("ties", self.ties, ("stable", "mean", "bounds"))
         checks.choice("sign", self.sign, ("signed", "positive", "absolute"))
         checks.choice("channels", self.channels, ("sum", "mean", "max", "l2"))
         self._set("tie_orders", checks.integer("tie_orders", self.tie_orders, 2))
         self._set("seed", checks.integer("seed", self.seed, 0))
+        self._set("tolerance", checks.number("tolerance", self.tolerance, 0, 1))
         if self.tie_orders % 2:
             raise InputError(
                 f"tie_orders must be even, because each order is tried with its reverse; got {self.tie_orders}."
@@ -115,11 +122,12 @@ class Protocol:
 
     @classmethod
     def named(cls, name: str) -> Protocol:
-        """Return a preset: ``"default"``, or ``"rise"`` for the settings of Petsiuk et al. at any image size.
+        """Return a preset: ``"default"``, ``"adaptive"`` (the same, with ``steps="adaptive"``) or ``"rise"``.
 
-        RISE: the softmax probability of the class predicted on the clean image (target ``"predicted"``); deletion fills
-        in zeros of the normalised image; insertion starts from a blur of 11 pixels and sigma 5; one step is one image
-        row of pixels. Their batch code takes eight rows per step. Only ties differ: theirs are unstable and reversed.
+        RISE has the settings of Petsiuk et al. at any image size: the softmax probability of the class predicted on the
+        clean image (target ``"predicted"``); deletion fills in zeros of the normalised image; insertion starts from a
+        blur of 11 pixels and sigma 5; one step is one image row of pixels. Their batch code takes eight rows per step.
+        Only ties differ: theirs are unstable and reversed.
         """
         return _PRESETS[checks.choice("protocol", name, tuple(_PRESETS))]
 
@@ -141,15 +149,23 @@ class Protocol:
         """What insertion starts from."""
         return self.baseline if self.insertion_baseline is None else self.insertion_baseline
 
+    @property
+    def bend(self) -> float | None:
+        """The tolerance where only as many points are measured as it takes; None where all are."""
+        return self.tolerance if self.steps == "adaptive" else None
+
     def points(self, height: int, units: int) -> int:
-        """Return the points of a curve on an image of ``height`` rows and so many ``units``."""
-        steps = height + 1 if self.steps == "rows" else self.steps
-        return min(steps, units + 1)
+        """Return the possible points of a curve on an image of ``height`` rows and so many ``units``."""
+        steps = self.max_steps if self.steps == "adaptive" else self.steps
+        return min(height + 1 if steps == "rows" else steps, units + 1)
 
     def __str__(self) -> str:
         told: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self)}
         told["baseline"] = _MEANING.get(str(self.baseline), self.baseline)
         told["insertion_baseline"] = _MEANING.get(str(self.insertion), self.insertion)
+        most = told.pop("max_steps")
+        bend = f"tolerance {told.pop('tolerance')} of the range, among {most} points"
+        told["steps"] = f"adaptive ({bend})" if self.steps == "adaptive" else self.steps
         random = f"{told.pop('tie_orders')} orders, seed {told.pop('seed')}"
         told["unit"] = "pixel" if self.unit == "pixel" else f"{self.unit} px"
         told["score"] = self.score or "the target's own"
@@ -219,5 +235,6 @@ def as_protocol(protocol: Protocol | str | Mapping[str, Any]) -> Protocol:
 
 _PRESETS = {
     "default": Protocol(),
+    "adaptive": Protocol(steps="adaptive"),
     "rise": Protocol(baseline="zero", insertion_baseline="rise_blur", score="probability", steps="rows"),
 }

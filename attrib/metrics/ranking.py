@@ -13,6 +13,7 @@ from attrib import checks
 from attrib.core.reduce import reduce_channels, upsample
 from attrib.errors import InputError, ShapeError
 from attrib.metrics.protocol import Protocol
+from attrib.metrics.refine import spread
 
 Status = Literal["ok", "constant", "zero", "nan"]
 STATUSES: tuple[Status, ...] = ("ok", "constant", "zero", "nan")
@@ -61,7 +62,7 @@ class Ranking:
         grid: the units.
         values: ``(N, U)``, float64 on the CPU; rows of maps that are not finite are zero.
         status: ``"ok"``, ``"constant"``, ``"zero"`` or ``"nan"`` (NaN or infinite) for each map.
-        counts: units hidden at each point of the curve, ``(K,)``, from 0 to U.
+        counts: units hidden at each possible point of the curve, ``(K,)``, from 0 to U.
         tied: ``(N,)``, share of the pixels whose unit has the value of another across a step boundary.
     """
 
@@ -79,7 +80,7 @@ class Ranking:
         status = tuple(_status(item) for item in flat)
         broken = torch.tensor([state == "nan" for state in status])
         values = _unit_values(flat.masked_fill(broken[:, None, None, None], 0), grid)
-        counts = _counts(len(grid.areas), protocol.points(x.shape[2], len(grid.areas)))
+        counts = spread(protocol.points(x.shape[2], len(grid.areas)), len(grid.areas) + 1)
         tied = _tied_share(values, grid.areas, counts).masked_fill(broken, float("nan"))
         return cls(grid, values, status, counts, tied)
 
@@ -94,8 +95,9 @@ class Ranking:
         return first.gather(1, self.values.gather(1, first).argsort(dim=1, descending=True, stable=True))
 
     def rank(self, order: Tensor) -> Tensor:
-        """Place of each pixel's unit in ``order (N, U)``, ``(N, H, W)``; 0 is the most relevant."""
-        return self.grid.paint(order.argsort(1))
+        """Place of each pixel's unit in ``order (N, U)``, ``(N, H, W)`` int32; 0 is the most relevant."""
+        places = torch.arange(order.shape[1], dtype=torch.int32).expand(order.shape)
+        return self.grid.paint(torch.empty_like(places).scatter_(1, order, places))
 
     def fractions(self, order: Tensor) -> Tensor:
         """Share of the pixels in the first ``counts`` units of ``order``, ``(N, K)``."""
@@ -150,12 +152,6 @@ def _unit_values(flat: Tensor, grid: Grid) -> Tensor:
     flat = flat / scale.where(scale > 0, 1.0)
     flat = flat if flat.shape[2:] == grid.size else upsample(flat, grid.size)
     return grid.mean(flat).float().double()
-
-
-def _counts(units: int, points: int) -> Tensor:
-    """Equally spaced from 0 to ``units``, rounded half up, in whole-number arithmetic."""
-    last = points - 1
-    return (2 * torch.arange(points) * units + last) // (2 * last)
 
 
 def _tied_share(values: Tensor, areas: Tensor, counts: Tensor) -> Tensor:

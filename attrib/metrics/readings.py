@@ -22,12 +22,14 @@ class Curve:
         score: ``(T, N, K)``; NaN for maps that are not finite.
         averaged: the first so many orders are averaged; the others only widen the bounds.
         inserts: whether the curve starts at the baseline and ends at the clean image.
+        unseen: ``(T, N)``, how far the area may be from that of all possible points; None if all were measured.
     """
 
     fraction: Tensor
     score: Tensor
     averaged: int
     inserts: bool = False
+    unseen: Tensor | None = None
 
     @property
     def areas(self) -> Tensor:
@@ -37,7 +39,11 @@ class Curve:
     @property
     def slack(self) -> Tensor:
         """Most that the area can be off, ``(T, N)``, if the score is monotone between neighbouring points."""
-        return (self.score.diff(dim=-1).abs() * self.fraction.diff(dim=-1)).sum(-1) / 2
+        return (
+            self.unseen
+            if self.unseen is not None
+            else (self.score.diff(dim=-1).abs() * self.fraction.diff(dim=-1)).sum(-1) / 2
+        )
 
     @property
     def clean(self) -> Tensor:
@@ -63,6 +69,7 @@ class Curves:
         - ``"deletion"`` and ``"morf"`` are the same curve; so are ``"insertion"`` and the reversed ``"lerf"`` where the
           two baselines are equal. Each is measured once.
         - the x-axis is the fraction of pixels really removed (or, for insertion, inserted); both ends are points.
+        - with ``steps="adaptive"`` every curve has its own points; shorter ones repeat an end, which adds no area.
         - deletion and MoRF: lower is better; insertion, LeRF and SRG: higher is better.
         - ``normalised=True``: ``(AUC - s(baseline)) / (s(x) - s(baseline))``; SRG is divided by the same denominator,
           that of the removal baseline. Undefined, NaN, unless the image scores higher than its baseline by more than
@@ -119,6 +126,9 @@ class Curves:
 
         A score that collapses within the first of 25 steps leaves an area of 0.02, give or take 0.02: two such methods
         cannot be told apart with so few points.
+
+        With ``steps="adaptive"``: the estimate that was brought below the tolerance, of the distance to the area of
+        all ``max_steps`` points. It holds for monotone curves too, and counts bumps where a curve turns.
         """
         read = [self._get(one) for one in (("morf", "lerf") if name == "srg" else (name,))]
         return torch.stack([curve.slack[: curve.averaged].mean(0) for curve in read]).sum(0)
