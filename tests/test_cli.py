@@ -228,6 +228,8 @@ class TestCompare:
     def test_protocol_reaches_the_measurement(self, run: Any) -> None:
         told = json.loads(run("compare", "photos", "-m", "tiny_models:make", *FAST, "--protocol", "rise", "--json")[1])
         assert (told["protocol"]["steps"], told["protocol"]["insertion_baseline"]) == ("rows", "rise_blur")
+        out = run("compare", "photos", "-m", "tiny_models:make", *FAST, "--protocol", "adaptive")[1]
+        assert "steps=adaptive (tolerance 0.01 of the range, among 225 points)" in out.partition("\n")[0]
 
     def test_a_broken_image_is_reported_and_the_rest_compared(self, run: Any, desk: Path) -> None:
         code, out, err = run("compare", "photos", "broken.jpg", "-m", "tiny_models:make", *FAST, "--json", "--out", "run", "--no-figures")  # fmt: skip  # noqa: E501

@@ -183,7 +183,7 @@ class TestCompare:
         [
             ({"metrics": ["deletoin"]}, RegistryError, "no metric named 'deletoin'. Did you mean 'deletion'"),
             ({"metrics": []}, InputError, "metrics must name at least one"),
-            ({"protocol": "rice"}, InputError, "protocol must be one of 'default', 'rise'; got 'rice'"),
+            ({"protocol": "rice"}, InputError, "protocol must be one of 'default', 'adaptive', 'rise'; got 'rice'"),
             ({"protocol": Protocol(order="morf")}, InputError, "the protocol must measure lerf for 'srg'"),
             ({"target": "conv2:1"}, TargetError, r"In a comparison: protocol=Protocol\(score=None\)"),
             ({"methods": {"random": Saliency}}, InputError, "must not be named like a control; got 'random'"),

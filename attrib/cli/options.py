@@ -36,7 +36,10 @@ MetricOption: TypeAlias = Annotated[
 ProtocolOption: TypeAlias = Annotated[
     str,
     typer.Option(
-        "--protocol", "-p", metavar="NAME", help="How curves are measured; rise: as in the paper of that name."
+        "--protocol",
+        "-p",
+        metavar="NAME",
+        help="How curves are measured; rise: as in the paper of that name; adaptive: only where they bend.",
     ),
 ]
 LayerOption: TypeAlias = Annotated[

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from attrib.metrics import Curves, Protocol
 from attrib.metrics.ranking import STATUSES
+
+
+def padded(pairs: Sequence[Tensor]) -> list[Tensor]:
+    """Curves ``(..., K)`` with as many points as the longest: the others repeat their last one."""
+    points = max(pair.shape[-1] for pair in pairs)
+    return [torch.cat([pair, pair[..., -1:].expand(*pair.shape[:-1], points - pair.shape[-1])], -1) for pair in pairs]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,16 +43,19 @@ class RowCurves:
         """
         pairs = [self._mean(many, name) if many else None for many in self.found]
         first = next(pair for pair in pairs if pair is not None)
-        points = max(pair.shape[1] for pair in pairs if pair is not None)
         whole = [torch.stack([first[0], first[1] * torch.nan]) if pair is None else pair for pair in pairs]
-        padded = [torch.cat([pair, pair[:, -1:].expand(2, points - pair.shape[1])], 1) for pair in whole]
-        fraction, score = torch.stack(padded, 1)
+        fraction, score = torch.stack(padded(whole), 1)
         return fraction, score
 
-    @staticmethod
-    def _mean(many: Sequence[Curves], name: str) -> Tensor:
+    def _mean(self, many: Sequence[Curves], name: str) -> Tensor:
         """Fraction and score ``(2, K)``."""
-        return torch.stack([torch.cat(axis).mean(0) for axis in zip(*(one.curve(name) for one in many), strict=True)])
+        curves = [one.curve(name) for one in many]
+        if self.protocol.steps == "adaptive" and len(curves) > 1:
+            # Each has points of its own: between them it is a straight line, as its area says too.
+            lines = [(fraction[0].numpy(), score[0].numpy()) for fraction, score in curves]
+            x = np.unique(np.concatenate([fraction for fraction, _ in lines]))
+            return torch.from_numpy(np.stack([x, np.mean([np.interp(x, *line) for line in lines], 0)]))
+        return torch.stack([torch.cat(axis).mean(0) for axis in zip(*curves, strict=True)])
 
     def auc(self, name: str, normalised: bool = False) -> Tensor:
         """Area ``(N,)``, raw or relative to the scores of image and baseline; NaN where an image has no curve."""

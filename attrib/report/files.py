@@ -9,6 +9,7 @@ import torch
 
 from attrib.metrics import CurveMetric
 from attrib.registry import METRICS
+from attrib.report.curves import padded
 from attrib.report.store import file_names, image_names, to_json, write_array, write_text, writing
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def write_comparison(found: Comparison, folder: Path, *, figures: bool) -> None:
     for row in found.rows:
         curves = found.curves[row]
         if curves.names:
-            values = torch.stack([torch.stack(curves.curve(name), 1) for name in curves.names], 1)
+            values = torch.stack(padded([torch.stack(curves.curve(name), 1) for name in curves.names]), 1)
             files = write_array(folder, f"curves/{names[row]}.npy", values)
             manifest["curves"]["rows"][row] = {"names": list(curves.names), **files}
     manifest["maps"] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -68,7 +69,12 @@ class Study:
             return
         log.info("%s: %s", subject.name, subject.asked)
         before = len(self.failures.found)
-        maps = {label: self._row(label, row, subject) for label, row in self.rows.items()}
+        maps = {label: self._maps(label, row, subject) for label, row in self.rows.items()}
+        measured = self._measured(subject, maps)
+        for label, row in self.rows.items():
+            row.curves.append(measured[label])
+            scores = partial(self._scores, subject, maps[label], measured[label])
+            row.scores.append(self.failures.attempt(scores, image=subject.name, method=label) or {})
         self.about = self.about or facts("comparison", self.network, subject.x) | {"inputs": {}}
         self.about["inputs"][subject.name] = tensor_hash(subject.x)
         self.subjects.append((subject.name, subject.asked))
@@ -80,23 +86,30 @@ class Study:
         goal, (asked,) = self.question.ask(self.network, x, [position])
         return Subject(example.name, x, view, goal, asked)
 
-    def _row(self, label: str, row: Row, subject: Subject) -> list[Tensor]:
-        """Make and measure the maps of one row; all or none of its seeds count."""
+    def _maps(self, label: str, row: Row, subject: Subject) -> list[Tensor]:
+        """Make the maps of one row; all or none of its seeds count."""
         noted = partial(self.failures.attempt, image=subject.name, method=label)
         made = [noted(partial(runner.run, subject.x, subject.goal)) for runner in row.runners]
         maps = [one[0] for one in made if one is not None]
         row.spent += [one[1] for one in made if one is not None]
-        whole = maps if len(maps) == len(row.runners) else []
-        measured = noted(partial(self._curves, subject, whole)) or []
-        row.curves.append(measured)
-        row.scores.append(noted(partial(self._scores, subject, whole, measured)) or {})
-        return whole
+        return maps if len(maps) == len(row.runners) else []
+
+    def _measured(self, subject: Subject, maps: dict[str, list[Tensor]]) -> dict[str, list[Curves]]:
+        """Curves of all rows together, so that batches are full; row by row if that fails: one may be wrong."""
+        every = [one for many in maps.values() for one in many]
+        try:
+            found = iter(self._curves(subject, every))
+        except Exception:  # of one row, or of all: each is tried alone and noted with its name
+            noted = partial(self.failures.attempt, image=subject.name)
+            alone = {label: partial(self._curves, subject, many) for label, many in maps.items()}
+            return {label: noted(work, method=label) or [] for label, work in alone.items()}
+        return {label: list(islice(found, len(many))) for label, many in maps.items()}
 
     def _curves(self, subject: Subject, maps: Sequence[Tensor]) -> list[Curves]:
         which = {name for metric in self.metrics.values() if issubclass(metric, CurveMetric) for name in metric.reads}
         if not which or not maps:
             return []
-        named = {str(seed): one for seed, one in enumerate(maps)}
+        named = {str(i): one for i, one in enumerate(maps)}
         model, size = self.network.model, self.batch_size
         found = curves(model, subject.x, subject.goal, named, self.protocol, which=tuple(which), batch_size=size)
         return list(found.values())
