@@ -79,7 +79,7 @@ METHODS: dict[str, Callable[[nn.Module], attrib.Attribution]] = {
 }
 
 
-PASSES = {name: 1 for name in METHODS} | {"gradcam": 2, "guided_gradcam": 3, "occlusion": 3}  # at least
+PASSES = {name: 1 for name in METHODS} | {"gradcam": 2, "guided_gradcam": 2, "occlusion": 3}  # at least
 
 
 @pytest.fixture

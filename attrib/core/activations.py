@@ -49,6 +49,8 @@ _HARDTANHS = {F.hardtanh, F.hardtanh_, torch._C._nn.hardtanh, torch._C._nn.hardt
 _THRESHOLDS = {F.threshold, torch.threshold, getattr(torch, "threshold_")}  # noqa: B009  missing from the stubs
 
 NATIVE_RELU = frozenset(func for func, family in _SPELLINGS.items() if family == "relu")
+# At exactly 0 a clamp passes all of the gradient and a maximum half of it; rectifiers pass nothing.
+LAX_AT_ZERO = frozenset({*_CLAMPS, *_CLAMPS_MIN, *_MAXIMA})
 CANDIDATES = frozenset({*_SPELLINGS, *_CLAMPS, *_CLAMPS_MIN, *_MAXIMA, *_HARDTANHS, *_THRESHOLDS})
 
 

@@ -16,6 +16,7 @@ from attrib import checks
 from attrib.core.layers import auto_layer, resolve, unwrap
 from attrib.core.query import Query
 from attrib.core.rules import Coverage
+from attrib.core.shared import Backward, SharedPass
 from attrib.core.targets import as_objective
 from attrib.errors import InputError, ModelError, ShapeError
 
@@ -137,8 +138,7 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
             are the class's Convention.
         """
         with self.asking(inputs, target, layer, additional_forward_args=additional_forward_args) as query:
-            maps = self._attribute(query)
-        return cast(Inputs, self._pack(maps, isinstance(inputs, tuple), query.inputs[0].dtype))
+            return cast(Inputs, self.answer(self._sharing(query), isinstance(inputs, tuple)))
 
     @contextmanager
     def asking(
@@ -150,19 +150,52 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
         additional_forward_args: object = None,
     ) -> Iterator[Query]:
         """Check the arguments of `attribute` and open the `Query` that answers them, with the model `frozen`."""
+        with self.opened(inputs, additional_forward_args) as (tensors, extra):
+            objective = as_objective(target)
+            yield Query(self.model, tensors, objective, self._choose_layer(layer, tensors, extra), extra)
+
+    @contextmanager
+    def opened(
+        self, inputs: Tensor | tuple[Tensor, ...], additional_forward_args: object
+    ) -> Iterator[tuple[tuple[Tensor, ...], tuple[Any, ...]]]:
+        """Check the data and freeze the model; gives detached inputs, and further arguments of the model."""
         tensors = checks.batch(inputs)
         self._refuse_unbatched(tensors)
         extra = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
-        extra = () if additional_forward_args is None else extra
-        objective = as_objective(target)
         with frozen(self.model):
-            tensors = tuple(x.detach().clone() if x.is_inference() else x.detach() for x in tensors)
-            address = self._choose_layer(layer, tensors, extra)
-            yield Query(self.model, tensors, objective, address, extra)
+            detached = tuple(x.detach().clone() if x.is_inference() else x.detach() for x in tensors)
+            yield detached, () if additional_forward_args is None else extra
+
+    def passes(self, layer: str | None) -> tuple[Backward, ...]:  # noqa: ARG002  for subclasses
+        """The gradients that `_attribute` will ask of its query, explained at ``layer``; none if they are not known.
+
+        What is declared here is read from one forward pass, which methods share in `attribute_all`.
+        """
+        return ()
+
+    def _sharing(self, query: Query) -> Query:
+        """The question, its gradients read from one forward pass where there are several."""
+        wanted = self.passes(query.layer)
+        if len(wanted) < 2:
+            return query
+        return query.sharing(SharedPass(query.model, query.inputs, wanted, [query.objective], query.extra))
 
     @abstractmethod
     def _attribute(self, query: Query) -> Tensor | tuple[Tensor, ...]:
         """Return one map for a layer or a single input, else one per input; runs inside `frozen`."""
+
+    def answer(self, query: Query, as_tuple: bool = False) -> Tensor | tuple[Tensor, ...]:
+        """Answer an open question as `attribute` does: detached, contiguous, finite, in the dtype of the inputs."""
+        maps = self._attribute(query)
+        dtype = query.inputs[0].dtype  # under the caller's autocast too
+        items = tuple(m.detach().to(dtype).contiguous() for m in (maps if isinstance(maps, tuple) else (maps,)))
+        for item in items:
+            if not checks.finite(item):
+                raise ModelError(
+                    f"{type(self).__name__} gave NaN or infinite values; the model's score or gradient is not finite "
+                    "for this input. Try float64, or check the weights."
+                )
+        return items if as_tuple or len(items) > 1 else items[0]
 
     def attribute_future(self) -> None:
         """Not implemented, as in Captum's methods."""
@@ -184,19 +217,6 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
                 f"inputs must have shape (N, C, H, W); got {tuple(tensors[0].shape)}. "
                 "One image needs a batch axis: x[None]."
             )
-
-    def _pack(
-        self, maps: Tensor | tuple[Tensor, ...], as_tuple: bool, dtype: torch.dtype
-    ) -> Tensor | tuple[Tensor, ...]:
-        """Maps have the dtype of the inputs, under the caller's autocast too."""
-        items = tuple(m.detach().to(dtype).contiguous() for m in (maps if isinstance(maps, tuple) else (maps,)))
-        for item in items:
-            if not checks.finite(item):
-                raise ModelError(
-                    f"{type(self).__name__} gave NaN or infinite values; the model's score or gradient is not finite "
-                    "for this input. Try float64, or check the weights."
-                )
-        return items if as_tuple or len(items) > 1 else items[0]
 
 
 def coverage(

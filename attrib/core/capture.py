@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from attrib.core.layers import Address, modules_of
 from attrib.errors import LayerError
@@ -39,6 +40,13 @@ class Activations:
         at = Address.parse(layer)
         return self._next(at.name, at.side)
 
+    def detached(self) -> Activations:
+        """The same activations without the graph behind them."""
+        found = Activations()
+        found._seen = {key: [detached(value) for value in values] for key, values in self._seen.items()}
+        found._order = [*self._order]
+        return found
+
     def __getitem__(self, layer: str) -> Tensor:
         at = Address.parse(layer)
         values = self._seen.get((at.name, at.side), [])
@@ -49,6 +57,11 @@ class Activations:
                 "Choose a module inside or after it."
             )
         return value
+
+
+def detached(value: Any) -> Any:
+    """``value`` with its tensors detached, also inside tuples, lists and dictionaries."""
+    return tree_map_only(Tensor, Tensor.detach, value)
 
 
 def pick(at: Address, layer: str, calls: int) -> int:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,27 +11,12 @@ import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.core import cost
-from attrib.core.capture import Activations, Edit, capture
+from attrib.core.capture import Activations, Edit, capture, detached
 from attrib.core.objective import Objective, Space
 from attrib.core.passes import forward
-from attrib.core.rules import Coverage, Rule, rules
-from attrib.errors import LayerError, ModelError, ShapeError, TargetError
-
-
-@dataclass(frozen=True)
-class Gradient:
-    """A score ``(N,)``, what it was differentiated to (``act``) and the gradient ``d score_n / d act_n``.
-
-    ``act`` and ``grad`` hold one Tensor per input, or one Tensor for a layer. ``coverage`` tells which activations
-    had their backward pass overridden.
-    """
-
-    goal: Objective
-    score: Tensor
-    act: tuple[Tensor, ...]
-    grad: tuple[Tensor, ...]
-    coverage: Coverage | None = None
+from attrib.core.rules import Rule
+from attrib.core.shared import Backward, Gradient, SharedPass, checked_score
+from attrib.errors import ShapeError
 
 
 @dataclass(frozen=True)
@@ -81,6 +65,10 @@ class Query:
         """Return the same question in another score space; None keeps the target's own."""
         return self if space is None else replace(self, objective=self.objective.in_space(space))
 
+    def sharing(self, shared: SharedPass) -> SharedQuery:
+        """Return the same question, answered from ``shared`` where it holds the answer."""
+        return SharedQuery(self.model, self.inputs, self.objective, self.layer, self.extra, shared=shared)
+
     def extra_rows(self, rows: Tensor) -> tuple[Any, ...]:
         """Further arguments for the examples ``rows``; a Tensor with one entry per example follows them."""
         n = len(self.inputs[0])
@@ -96,7 +84,7 @@ class Query:
         with torch.no_grad():
             output, acts = self.run(tuple(x.clone() for x in self.inputs), *layers, *self.objective.layers)
             goal = self.objective.bind(output, acts)
-            return Clean(goal, self._score(goal, output, acts), output, acts)
+            return Clean(goal, checked_score(goal(output, acts), len(self.inputs[0])), output, acts)
 
     def run(
         self,
@@ -104,10 +92,9 @@ class Query:
         *layers: str,
         extra: tuple[Any, ...] | None = None,
         edit: Mapping[str, Edit] | None = None,
-        leaf: bool = False,
     ) -> tuple[Any, Activations]:
         """Run the model once; return its raw output and the activations of ``layers``."""
-        with capture(self.model, *dict.fromkeys(layers), edit=edit, leaf=leaf) as acts:
+        with capture(self.model, *dict.fromkeys(layers), edit=edit) as acts:
             output = forward(self.model, inputs, self.extra if extra is None else extra)
         return output, acts
 
@@ -119,44 +106,30 @@ class Query:
         One forward and one backward pass; no weight gradient is computed and no ``.grad`` is touched. ``override``
         gives activation families another backward pass, see `rules`; with ``check`` none of them may escape.
         """
-        leaves = tuple(x.detach().requires_grad_(at is None) for x in self.inputs)
-        # The model gets clones, always: it may change its input in place, which must not reach the user's tensor.
-        seen = tuple(x.clone() for x in leaves)
-        mode = rules(**override) if override else None
-        with torch.enable_grad():
-            with mode or nullcontext():
-                output, acts = self.run(seen, *((at,) if at else ()), *self.objective.layers, leaf=at is not None)
-            goal = self.objective.bind(output, acts)
-            score = self._score(goal, output, acts)
-            act = (acts[at],) if at else leaves
-            coverage = mode.coverage(score) if mode else None
-            if coverage and check:
-                coverage.check()
-            grad = self._differentiate(score, act, at)
-        return Gradient(goal, score.detach(), tuple(a.detach() for a in act), grad, coverage)
+        want = Backward(at, override)
+        alone = SharedPass(self.model, self.inputs, (want,), (self.objective,), self.extra)
+        return alone.gradient(self.objective, want, check=check)
 
-    def _score(self, goal: Objective, output: Any, acts: Activations) -> Tensor:
-        score = goal(output, acts)
-        if score.shape != (len(self.inputs[0]),):
-            raise TargetError(
-                f"the score must have one number per example, shape ({len(self.inputs[0])},); got "
-                f"{tuple(score.shape)}. Does the model keep the batch axis? One image needs x[None]."
-            )
-        return score
 
-    def _differentiate(self, score: Tensor, act: tuple[Tensor, ...], at: str | None) -> tuple[Tensor, ...]:
-        if not score.requires_grad:
-            where = f"layer {at!r}" if at else "the inputs"
-            raise ModelError(
-                f"the score must depend differentiably on {where}; no graph leads there. "
-                "Is there a no_grad, detach or argmax in the model or target, or is the layer after the target?"
-            )
-        cost.add(backwards=len(score))
-        grads: tuple[Tensor | None, ...] = torch.autograd.grad(score.sum(), act, allow_unused=True)
-        if all(g is None for g in grads):
-            raise LayerError(
-                f"the score must depend on layer {at!r}; it does not. Choose a layer before the target."
-                if at
-                else "the score must depend on the inputs; it does not."
-            )
-        return tuple(torch.zeros_like(a) if g is None else g for g, a in zip(grads, act, strict=True))
+@dataclass(frozen=True)
+class SharedQuery(Query):
+    """A question whose gradients are read from a `SharedPass` where it holds them."""
+
+    shared: SharedPass = field(kw_only=True, repr=False)
+
+    @cached_property
+    def clean(self) -> Clean:
+        """The clean forward pass: the shared one, if it kept what is asked for."""
+        if not self.shared.kept(*((self.layer,) if self.layer else ()), *self.objective.layers):
+            return Query(self.model, self.inputs, self.objective, self.layer, self.extra).clean
+        scored = self.shared.bind(self.objective)
+        return Clean(scored.goal, scored.score.detach(), detached(self.shared.output), self.shared.acts.detached())
+
+    def gradient(
+        self, at: str | None = None, override: Mapping[str, Rule] | None = None, *, check: bool = True
+    ) -> Gradient:
+        """Read the gradient from the shared pass, or make it with passes of its own."""
+        want = Backward(at, override)
+        if self.shared.holds(self.objective, want):
+            return self.shared.gradient(self.objective, want, check=check)
+        return super().gradient(at, override, check=check)

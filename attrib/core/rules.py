@@ -13,12 +13,14 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from attrib import checks
@@ -26,6 +28,7 @@ from attrib.core.activations import (
     CANDIDATES,
     FAMILIES,
     KINDS,
+    LAX_AT_ZERO,
     NATIVE_RELU,
     RECTIFIERS,
     SMOOTH,
@@ -36,6 +39,7 @@ from attrib.errors import RuleError
 
 log = logging.getLogger("attrib")
 Rule = Callable[[Tensor, Tensor], Tensor]
+Op = Callable[[Tensor], Tensor]
 Activations = Literal["rectifiers", "all"] | Sequence[str]
 
 
@@ -81,6 +85,11 @@ class Coverage:
         return ", ".join(f"{n} {KINDS.get(f, f)}" for f, n in sorted(counts.items()))
 
     @property
+    def holds(self) -> bool:
+        """Whether something was overridden and nothing escaped."""
+        return bool(self.overrode) and not self.escaped
+
+    @property
     def alone(self) -> str:
         """What the model uses that no rule was for, in words."""
         return f"the model uses {self._listed(self.left)}" if self.left else "the model uses no activation"
@@ -107,29 +116,63 @@ class Coverage:
 
 
 class _Ruled(torch.autograd.Function):
-    """Any activation: a little graph of its own gives the true gradient."""
+    """Any activation: little graphs of its own give the true gradient, and the one that a rule is given."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, op: Callable[[Tensor], Tensor], rule: Rule, family: str) -> Tensor:
-        with torch.enable_grad():
-            ctx.inner = x.detach().requires_grad_(True)
-            ctx.out = op(ctx.inner)
-        ctx.rule, ctx.attrib_family = rule, family
-        out: Tensor = ctx.out.detach()
+    def forward(ctx: Any, x: Tensor, ops: Sequence[Op], family: str, mode: rules) -> Tensor:
+        ctx.graphs = [_Ruled.recorded(op, x) for op in ops]
+        ctx.mode, ctx.attrib_family = mode, family
+        out: Tensor = ctx.graphs[0][1].detach()
         return out
 
     @staticmethod
+    def recorded(op: Op, x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            inner = x.detach().requires_grad_(True)
+            return inner, op(inner)
+
+    @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (grad_in,) = torch.autograd.grad(ctx.out, ctx.inner, grads[0], retain_graph=True)
-        return ctx.rule(grads[0], grad_in), None, None, None
+        rule = ctx.mode.active.get(ctx.attrib_family)
+        inner, out = ctx.graphs[0 if rule is None else -1]
+        (grad_in,) = torch.autograd.grad(out, inner, grads[0], retain_graph=True)
+        return grad_in if rule is None else rule(grads[0], grad_in), None, None, None
 
 
-def _hook(y: Tensor, rule: Rule) -> Tensor:
-    """Put ``rule`` on the ReLU node that made ``y``: the quickest way, and on that branch only."""
+def _hook(y: Tensor, mode: rules) -> Tensor:
+    """Let ``mode`` rule the ReLU node that made ``y``: the quickest way, and on that branch only."""
+
+    def passed(grads_in: Sequence[Tensor], grads_out: Sequence[Tensor]) -> tuple[Tensor] | None:
+        rule = mode.active.get("relu")
+        return None if rule is None else (rule(grads_out[0], grads_in[0]),)
+
     node: Any = y.grad_fn
-    node.register_hook(lambda grads_in, grads_out: (rule(grads_out[0], grads_in[0]),))
+    node.register_hook(passed)
     node.metadata[_Ruled] = "relu"
     return y
+
+
+def _between(score: Tensor, since: Sequence[Tensor]) -> set[Any]:
+    """Autograd nodes behind ``score``; with ``since`` only those on a way to one of these tensors."""
+    above: dict[Any, list[Any]] = {score.grad_fn: []}
+    edges = {(edge.node, edge.output_nr) for edge in map(get_gradient_edge, since)}
+    todo, ends = [score.grad_fn], []
+    while todo:
+        node: Any = todo.pop()
+        for parent, number in node.next_functions if node else ():
+            if (parent, number) in edges:
+                ends.append(node)
+            if parent not in above:
+                todo.append(parent)
+            above.setdefault(parent, []).append(node)
+    if not since:
+        return {*above} - {None}
+    found: set[Any] = set()
+    while ends:
+        if (node := ends.pop()) not in found:
+            found.add(node)
+            ends.extend(above[node])
+    return found
 
 
 class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=guided)
@@ -152,11 +195,14 @@ class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=
         tensor([[0., 0.]])
     """
 
+    fixed = True
+
     def __init__(self, **families: Rule) -> None:
         super().__init__()
         for name in families:
             checks.choice("activation family", name, FAMILIES)
         self.families = families
+        self.active: Mapping[str, Rule] = families
 
     def __torch_function__(
         self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -168,37 +214,68 @@ class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=
         x = args[0] if args else kwargs.get("input")
         if family not in self.families or not (torch.is_grad_enabled() and isinstance(x, Tensor) and x.requires_grad):
             return func(*args, **kwargs)
-        rule = self.families[family]
         if func in NATIVE_RELU and not x._is_view():  # in place on a view the node on top is another one
-            return _hook(func(*args, **kwargs), rule)
+            return _hook(func(*args, **kwargs), self)
         rest = args[1:]
         kwargs.pop("input", None)
         in_place = func.__name__.endswith("_") or kwargs.get("inplace") or any(a is True for a in rest)
 
-        def op(t: Tensor) -> Tensor:
-            if family in ("relu", "relu6"):  # at exactly 0 clamp and maximum pass all or half of the gradient
-                t = torch.relu(t)
-            out: Tensor = t if family == "relu" else func(t.clone() if in_place else t, *rest, **kwargs)
+        def true(t: Tensor) -> Tensor:
+            out: Tensor = func(t.clone() if in_place else t, *rest, **kwargs)
             return out
 
-        y: Tensor = _Ruled.apply(x, op, rule, family)
+        def strict(t: Tensor) -> Tensor:
+            return true(torch.relu(t))
+
+        ruled = strict if func in LAX_AT_ZERO else true  # what rules are given the gradient of
+        y: Tensor = _Ruled.apply(x, (ruled,) if self.fixed or ruled is true else (true, ruled), family, self)
         return x.copy_(y) if in_place else y
 
-    def coverage(self, score: Tensor) -> Coverage:
-        """Search the graph behind ``score`` for activations: the truth about what was overridden."""
+    def coverage(self, score: Tensor, since: Sequence[Tensor] = ()) -> Coverage:
+        """Search the graph behind ``score`` for activations: the truth about what was overridden.
+
+        ``since`` stops the search: only activations between these tensors and the score count.
+        """
         overrode: Counter[str] = Counter()
         others: Counter[str] = Counter()
-        todo: list[Any] = [score.grad_fn]
-        seen: set[Any] = {None}
-        while todo:
-            node = todo.pop()
-            if node in seen:
-                continue
-            seen.add(node)
-            if family := node.metadata.get(_Ruled) or getattr(node, "attrib_family", None):
-                overrode[family] += 1
-            elif family := family_of_node(node):
+        for node in _between(score, since):
+            ruled: str | None = node.metadata.get(_Ruled) or getattr(node, "attrib_family", None)
+            if ruled in self.active:
+                overrode[str(ruled)] += 1
+            elif family := ruled or family_of_node(node):
                 others[family] += 1
-            todo.extend(parent for parent, _ in node.next_functions)
-        escaped = {f: n for f, n in others.items() if f in self.families or f in ("compiled", "checkpointed")}
+        escaped = {f: n for f, n in others.items() if f in self.active or f in ("compiled", "checkpointed")}
         return Coverage(dict(overrode), escaped, {f: n for f, n in others.items() if f not in escaped})
+
+
+class Switch(rules):
+    """`rules` that are chosen anew for each backward pass; where none are, the true gradient is passed.
+
+    Args:
+        overrides: all rules that will be chosen.
+
+    Example:
+        >>> x = torch.tensor([[-1.0, 2.0]], requires_grad=True)
+        >>> with Switch({"relu": guided}) as switch:
+        ...     score = (torch.relu(x) * torch.tensor([1.0, -3.0])).sum()
+        >>> with switch.using({"relu": guided}):
+        ...     torch.autograd.grad(score, x, retain_graph=True)[0]
+        tensor([[0., 0.]])
+        >>> torch.autograd.grad(score, x)[0]
+        tensor([[ 0., -3.]])
+    """
+
+    fixed = False
+
+    def __init__(self, *overrides: Mapping[str, Rule]) -> None:
+        super().__init__(**{family: rule for one in overrides for family, rule in one.items()})
+        self.active = {}
+
+    @contextmanager
+    def using(self, override: Mapping[str, Rule] | None) -> Iterator[None]:
+        """Let ``override`` hold for backward passes inside the block."""
+        before, self.active = self.active, override or {}
+        try:
+            yield
+        finally:
+            self.active = before

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.core import Attribution, Query
+from attrib.core import Attribution, Backward, Query
 from attrib.core.reduce import upsample
 from attrib.registry import METHODS
 
@@ -66,6 +66,10 @@ class GradCAM(Attribution):
         self.relu = relu
         self.negative = negative
         self.upsample = upsample
+
+    def passes(self, layer: str | None) -> tuple[Backward, ...]:
+        """See `Attribution.passes`."""
+        return (Backward(layer),)
 
     def _attribute(self, query: Query) -> Tensor:
         maps = -cam(query) if self.negative else cam(query)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attrib.core import Attribution, Query, guided
+from attrib.core import Attribution, Backward, Query, guided
 from attrib.core.reduce import Channels, check_channels, reduce_channels
 from attrib.core.rules import Activations, override
 from attrib.registry import METHODS
@@ -56,6 +56,10 @@ class GuidedBackprop(Attribution):
         self.channels = check_channels(channels)
         self.absolute = absolute
         self.override = override(guided, activations)
+
+    def passes(self, layer: str | None) -> tuple[Backward, ...]:
+        """See `Attribution.passes`."""
+        return (Backward(layer, self.override),)
 
     def _attribute(self, query: Query) -> tuple[Tensor, ...]:
         grads = query.gradient(at=query.layer, override=self.override).grad

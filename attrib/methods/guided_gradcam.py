@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attrib.core import Attribution, Query, guided
+from attrib.core import Attribution, Backward, Query, guided
 from attrib.core.reduce import Channels, check_channels, reduce_channels, upsample
 from attrib.core.rules import Activations, override
 from attrib.methods.gradcam import cam
@@ -27,7 +27,7 @@ class GuidedGradCAM(Attribution):
         - Grad-CAM is resized bilinearly, as in the paper (Captum's default is nearest).
         - fails model-randomisation tests like guided backpropagation (Adebayo et al. 2018): it sharpens edges.
 
-    Cost: two forward and two backward passes; ``layer="auto"`` one more forward.
+    Cost: one forward and two backward passes; ``layer="auto"`` one more forward.
 
     Args:
         model: see `Attribution`.
@@ -59,6 +59,10 @@ class GuidedGradCAM(Attribution):
         self.channels = check_channels(channels)
         self.absolute = absolute
         self.override = override(guided, activations)
+
+    def passes(self, layer: str | None) -> tuple[Backward, ...]:
+        """See `Attribution.passes`."""
+        return Backward(layer), Backward(override=self.override)
 
     def _attribute(self, query: Query) -> Tensor:
         where = upsample(cam(query).relu(), query.image.shape[2:])

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attrib.core import Attribution, Query
+from attrib.core import Attribution, Backward, Query
 from attrib.core.reduce import Channels, check_channels, reduce_channels
 from attrib.registry import METHODS
 
@@ -55,6 +55,10 @@ class InputXGradient(Attribution):
     def multiplies_by_inputs(self) -> bool:
         """Whether the map is in units of the score; Captum's NoiseTunnel asks."""
         return True
+
+    def passes(self, layer: str | None) -> tuple[Backward, ...]:
+        """See `Attribution.passes`."""
+        return (Backward(layer),)
 
     def _attribute(self, query: Query) -> tuple[Tensor, ...]:
         found = query.gradient(at=query.layer)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attrib.core import Attribution, Query
+from attrib.core import Attribution, Backward, Query
 from attrib.core.reduce import Channels, check_channels, reduce_channels
 from attrib.registry import METHODS
 
@@ -50,6 +50,10 @@ class Saliency(Attribution):
         super().__init__(model, layer)
         self.channels = check_channels(channels)
         self.absolute = absolute
+
+    def passes(self, layer: str | None) -> tuple[Backward, ...]:
+        """See `Attribution.passes`."""
+        return (Backward(layer),)
 
     def _attribute(self, query: Query) -> tuple[Tensor, ...]:
         grads = query.gradient(at=query.layer).grad
