@@ -20,6 +20,7 @@ from attrib.errors import AttribError, InputError, ModelError, ShapeError, Targe
 from attrib.metrics import Curves, Protocol, curves
 from tests import nets
 from tests.oracles import curves as oracle
+from tests.sweeps import DENSE
 
 DOUBLE = torch.float64
 SPACES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -352,7 +353,7 @@ def test_masked_images_are_shared_and_not_scored_twice(
 ) -> None:
     several = {str(i): noise(seed=i) for i in range(maps)}
     with count() as cost:
-        curves(net(), images(), 1, several, Protocol(steps=10, **fields), which=which)
+        curves(net(), images(), 1, several, Protocol(steps=10, **fields), which=which, **DENSE)
     assert cost.forwards == 2 * passes
     assert cost.backwards == 0
 

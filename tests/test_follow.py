@@ -15,6 +15,7 @@ from attrib.errors import ShapeError
 from attrib.metrics import Protocol, curves
 from attrib.metrics.follow import Jobs
 from tests import nets
+from tests.sweeps import DENSE
 
 DOUBLE = torch.float64
 X = nets.batch(2, dtype=DOUBLE)
@@ -79,7 +80,9 @@ def test_several_orders_need_a_choice() -> None:
 def test_batches_are_filled_across_maps_orders_and_both_ends(batch_size: int) -> None:
     model, maps = Watched(), {str(seed): noise(1, seed).round() for seed in range(3)}
     with count() as cost:
-        found = curves(model, X[:1], 1, maps, Protocol(steps=9, ties="mean", tie_orders=2), batch_size=batch_size)
+        found = curves(
+            model, X[:1], 1, maps, Protocol(steps=9, ties="mean", tie_orders=2), batch_size=batch_size, **DENSE
+        )
     assert all((one.tied > 0).all() for one in found.values())
     masked = 1 + 3 * 2 * 2 * 7  # the baseline; maps, tie orders, directions, inner points
     full, rest = divmod(masked, batch_size)
@@ -98,7 +101,7 @@ def test_batches_of_an_adaptive_round_are_filled_across_maps_and_directions(monk
         return real(query, masks, **options)
 
     monkeypatch.setattr(attrib.metrics.follow, "sweep", sweep)
-    curves(model, x, 1, maps, Protocol(steps="adaptive"), batch_size=8)
+    curves(model, x, 1, maps, Protocol(steps="adaptive"), batch_size=8, **DENSE)
     assert sizes[0] == 1 + 4 * 2 * 27  # one sweep for the baseline and the first points of all
     assert sum(sizes) + 1 == sum(model.rows)
     assert len(model.rows) == 1 + sum(-(-size // 8) for size in sizes)  # at most one short batch per round
@@ -108,7 +111,7 @@ def test_batches_of_an_adaptive_round_are_filled_across_maps_and_directions(monk
 def test_examples_that_want_more_than_others_fill_batches_of_their_own() -> None:
     model, maps = Watched(), noise(2).round()
     maps[0] = noise(1)[0]  # nothing tied: one order is all there is
-    curves(model, X, 1, maps, Protocol(steps=9, ties="mean", tie_orders=4), batch_size=4)
+    curves(model, X, 1, maps, Protocol(steps=9, ties="mean", tie_orders=4), batch_size=4, **DENSE)
     shared, more = 1 + 2 * 7, 3 * 2 * 7  # masks of both examples, and of the second alone
     full, rest = divmod(more, 4)
     assert model.rows == [2] + [4] * (shared // 2) + [2] * (shared % 2) + [4] * full + [rest] * (rest > 0)
@@ -119,10 +122,9 @@ def test_a_map_without_a_curve_and_an_order_without_ties_cost_nothing() -> None:
     maps[0, 0, 2, 2], maps[1] = float("nan"), noise(1)[0]
     protocol = Protocol(steps=9, ties="mean", tie_orders=4)
     with count() as cost:
-        found = curves(model, x, 1, maps, protocol)
-    assert (
-        cost.forwards == 3 + 2 + (1 + 4) * 2 * 7
-    )  # clean; baseline of two; one order of the second, four of the third
+        found = curves(model, x, 1, maps, protocol, **DENSE)
+    orders = 1 + 4  # of the second example, where nothing is tied, and of the third
+    assert cost.forwards == 3 + 2 + orders * 2 * 7
     assert found.auc("srg").isnan().tolist() == [True, False, False]
     assert torch.equal(found.bounds("srg")[1, 0], found.bounds("srg")[1, 1])
     for i in (1, 2):
@@ -132,7 +134,7 @@ def test_a_map_without_a_curve_and_an_order_without_ties_cost_nothing() -> None:
 
 def test_maps_that_are_all_broken_cost_the_clean_pass_alone() -> None:
     with count() as cost:
-        found = curves(nets.fill(nets.Chain()), X.float(), 1, torch.full((2, 1, 8, 6), float("nan")))
+        found = curves(nets.fill(nets.Chain()), X.float(), 1, torch.full((2, 1, 8, 6), float("nan")), **DENSE)
     assert cost.forwards == 2
     assert found.auc("deletion").isnan().all()
 

@@ -18,6 +18,7 @@ from attrib.metrics import Metric, Protocol, as_protocol, curves
 from attrib.metrics.protocol import rise_blur
 from attrib.registry import METRICS
 from tests import nets
+from tests.sweeps import DENSE
 
 DOUBLE = torch.float64
 OTHER: dict[str, Any] = {
@@ -189,7 +190,7 @@ def test_a_metric_is_what_shared_curves_say(name: str, normalised: bool) -> None
 def test_a_metric_alone_measures_only_its_own_curves(name: str, passes: int) -> None:
     model, x = nets.fill(nets.Chain()), nets.batch()
     with count() as cost:
-        METRICS[name]().score(model, x, 1, maps(), Protocol(steps=7))
+        METRICS[name]().score(model, x, 1, maps(), Protocol(steps=7), **DENSE)
     assert cost.forwards == 2 * passes
 
 

@@ -12,6 +12,7 @@ from attrib.core.cost import count
 from attrib.metrics import Protocol, curves
 from tests import nets
 from tests.oracles import curves as oracle
+from tests.sweeps import DENSE
 
 DOUBLE = torch.float64
 
@@ -165,7 +166,7 @@ def test_the_seed_and_the_number_of_orders_matter() -> None:
 def test_maps_without_ties_cost_one_order(ties: Any) -> None:
     x, maps = nets.batch(2, dtype=DOUBLE), nets.batch(2, channels=1, dtype=DOUBLE)
     with count() as cost:
-        found = curves(net(), x, 1, maps, Protocol(ties=ties, steps=10))
+        found = curves(net(), x, 1, maps, Protocol(ties=ties, steps=10), **DENSE)
     assert (cost.forwards, cost.backwards) == (2 * (2 + 2 * 8), 0)
     close(found.auc("deletion"), curves(net(), x, 1, maps, Protocol(steps=10)).auc("deletion"))
 
@@ -174,7 +175,7 @@ def test_maps_without_ties_cost_one_order(ties: Any) -> None:
 def test_maps_with_ties_cost_as_many_passes_as_orders(ties: Any, orders: int, gradients: int) -> None:
     x, maps = nets.batch(2, dtype=DOUBLE), torch.ones(2, 1, 8, 6)
     with count() as cost:
-        curves(net(), x, 1, maps, Protocol(ties=ties, tie_orders=4, steps=10))
+        curves(net(), x, 1, maps, Protocol(ties=ties, tie_orders=4, steps=10), **DENSE)
     assert cost.forwards == 2 * (2 + gradients + orders * 2 * 8)
     assert cost.backwards == 2 * gradients
 

@@ -88,8 +88,9 @@ class _Measurement:
         lines: list[Tensor] = []
         for name, ranking in self.rankings.items():
             orders, averaged = self.orders(ranking, base)
+            fraction = torch.stack([ranking.fractions(order) for order in orders])
             for keep in kept:
-                traces[name, keep] = Trace(ranking, orders, len(lines), averaged, keep, self.protocol.bend)
+                traces[name, keep] = Trace(ranking, fraction, len(lines), averaged, keep, self.protocol.bend)
             lines += [ranking.rank(order) for order in orders]
         follower = Follower(self.query, base, torch.stack(lines).to(self.query.image.device), self.options)
         run(follower, list(traces.values()))
@@ -154,7 +155,9 @@ def curves(
 
     Cost: for each example one forward pass for the clean image and one for each baseline, shared by all maps; for each
     map ``K - 2`` passes for deletion and MoRF together, as many for LeRF, and as many for insertion where its baseline
-    differs; all of it once per tie order, where ties matter. One gradient for ``ties="bounds"``.
+    differs; all of it once per tie order, for examples in which ties matter. One gradient for ``ties="bounds"``. All
+    maps that share a baseline fill batches together: measure methods in one call. Memory: 4 bytes per pixel for each
+    map and tie order.
 
     Args:
         model: the explained model.

@@ -90,7 +90,8 @@ def _rows(query: Query, index: Tensor) -> Query:
     clean, inputs = query.clean, tuple(x[index.to(x.device)] for x in query.inputs)
     goal = clean.goal.rows(index)
     part = replace(query, inputs=inputs, objective=goal, extra=query.extra_rows(index))
-    # Known already: a cached property looks here first, and would else run the model.
+    # What is known of all is known of some: a cached property looks here first, and would else run the model.
+    vars(part).update({name: value for name, value in vars(query).items() if name not in vars(part)})
     vars(part)["clean"] = replace(clean, goal=goal, score=clean.score[index.to(clean.score.device)])
     return part
 
@@ -110,24 +111,23 @@ class Trace:
 
     Attributes:
         ranking: of the maps.
-        orders: the orders that are tried, ``T`` times ``(N, U)``.
-        first: which line of `Follower.rank` is the first of them.
+        fraction: share of the pixels changed at every possible point of each order, ``(T, N, K)``.
+        first: which line of `Follower.rank` is the first of the orders.
         averaged: how many of them are averaged.
         keep: whether the top of the order is kept instead of hidden.
         tolerance: measure only where the curve bends, see `Protocol`; None measures every possible point.
     """
 
     ranking: Ranking
-    orders: Sequence[Tensor]
+    fraction: Tensor
     first: int
     averaged: int
     keep: bool
     tolerance: float | None
 
     def __post_init__(self) -> None:
-        self.fraction = torch.stack([self.ranking.fractions(order) for order in self.orders])
+        orders, _, points = self.fraction.shape
         self.score = torch.full_like(self.fraction, float("nan"))
-        points = self.fraction.shape[2]
         start = torch.arange(points) if self.tolerance is None else spread(min(FIRST, points), points)
         self.known = torch.zeros(self.fraction.shape[1:], dtype=torch.bool)
         self.known[:, start] = True
@@ -135,7 +135,7 @@ class Trace:
         self.wanted[:, [0, -1]] = False  # the ends are scored once, for all curves
         # Where nothing is tied, all orders are the same one; a map that is not finite has no order.
         self.defined = torch.tensor([status != "nan" for status in self.ranking.status])
-        self.apart = self.defined & ((self.ranking.tied > 0) | (torch.arange(len(self.orders)) == 0)[:, None])
+        self.apart = self.defined & ((self.ranking.tied > 0) | (torch.arange(orders) == 0)[:, None])
 
     def jobs(self) -> Jobs:
         """What is wanted now."""

@@ -45,6 +45,10 @@ class Protocol:
         - ``steps`` counts the *points* of a curve, both ends included. They are equally spaced in units, rounded half
           up, and integrated over the fraction of pixels that is really hidden. More points than units means one unit
           per step. ``"rows"`` is one point more than the image has rows.
+        - ``steps="adaptive"`` measures 29 of ``max_steps`` such points, then halves intervals that are steep, or beside
+          steep ones, until the area is within ``tolerance`` times the curve's range (highest minus lowest score
+          measured) of that of all ``max_steps`` points. That is certain where the curve is monotone between the points
+          measured; a bump between two of the first 29 points that shows at none is missed.
         - ``order``: ``"morf"`` (most relevant first) gives deletion and insertion, ``"lerf"`` (least relevant first)
           the other half of SRG. LeRF is MoRF exactly backwards, in ties too.
         - ``ties="stable"``: equal units are taken in raster order.
