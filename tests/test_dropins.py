@@ -433,14 +433,20 @@ def test_progress_is_told_in_captums_words(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_perturbations_per_eval_bounds_the_rows_of_a_forward_pass() -> None:
     net, seen = nets.make("module"), []
-    forward = lambda x: (seen.append(len(x)), net(x))[1]  # noqa: E731
+    forward = lambda x: (seen.append(len(x)), x.sum().item(), net(x))[2]  # noqa: E731  # cannot be replayed
     ours.Occlusion(forward).attribute(nets.batch(2), **call("Occlusion"), perturbations_per_eval=3)
     assert max(seen) == 6
 
 
 def test_the_whole_image_as_one_window_runs_in_few_passes_by_default() -> None:
     net, seen = nets.make("module"), []
+    forward = lambda x: (seen.append(len(x)), x.sum().item(), net(x))[2]  # noqa: E731  # cannot be replayed
+    ours.Occlusion(forward).attribute(nets.batch(2), (3, 1, 1), target=2)
+    assert seen == [2, 2, 2 * (48 + 1)]  # the clean pass, what recording tried, all 48 windows together with the check
+
+
+def test_the_model_itself_runs_three_times_where_it_can_be_replayed() -> None:
+    net, seen = nets.make("module"), []
     forward = lambda x: (seen.append(len(x)), net(x))[1]  # noqa: E731
     ours.Occlusion(forward).attribute(nets.batch(2), (3, 1, 1), target=2)
-    assert len(seen) == 2  # the clean pass, and all 48 windows together with the check
-    assert seen[1] == 2 * (48 + 1)
+    assert seen == [2, 2, 2]  # clean, recorded, verified under one mask

@@ -75,7 +75,7 @@ METHODS: dict[str, Callable[[nn.Module], attrib.Attribution]] = {
     "deconvnet": attrib.Deconvnet,
     "gradcam": attrib.GradCAM,
     "guided_gradcam": attrib.GuidedGradCAM,
-    "occlusion": lambda model: attrib.Occlusion(model, window=4, batch_size=4),
+    "occlusion": lambda model: attrib.Occlusion(model, window=4, batch_size=4, exact_dense=True),  # it draws numbers
 }
 
 

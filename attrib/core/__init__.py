@@ -1,12 +1,14 @@
 """Mechanisms: what is asked, where, and how the model is run to answer. No paper is mentioned here."""
 
 from attrib.core.attribution import Attribution, coverage, frozen
+from attrib.core.baseline import Baseline, gaussian_blur, resolve_baseline
 from attrib.core.capture import capture
-from attrib.core.cost import Cost, count
+from attrib.core.cost import Cost, Deviation, count
 from attrib.core.layers import auto_layer, layer_table, resolve, unwrap
-from attrib.core.masks import Given, Masks, Ranked, Windows
+from attrib.core.masks import Given, LocalMasks, Masks, Ranked, Windows
 from attrib.core.objective import ClassScore, Custom, Objective, Output, Predicted
-from attrib.core.perturb import Baseline, SweepOptions, gaussian_blur, resolve_baseline, sweep
+from attrib.core.options import SweepOptions
+from attrib.core.perturb import sweep
 from attrib.core.query import Clean, Query
 from attrib.core.rules import Coverage, deconv, guided, rules
 from attrib.core.shared import Backward, Gradient
@@ -24,8 +26,10 @@ __all__ = [
     "Cost",
     "Coverage",
     "Custom",
+    "Deviation",
     "Given",
     "Gradient",
+    "LocalMasks",
     "Masks",
     "Neuron",
     "Objective",

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from functools import cached_property
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from attrib import checks
 from attrib.errors import InputError
+
+Box: TypeAlias = "tuple[int, int, int, int]"
 
 
 class Masks(Protocol):
@@ -25,6 +28,31 @@ class Masks(Protocol):
 
     def batch(self, start: int, stop: int, like: Tensor) -> Tensor:
         """Masks ``start`` to ``stop`` with the dtype and device of ``like``."""
+
+
+class Cropped(Protocol):
+    """Masks of which windows can be made without the rest."""
+
+    def crop(self, positions: Tensor, y: tuple[Tensor, int], x: tuple[Tensor, int], like: Tensor) -> Tensor | None:
+        """Windows of masks ``positions``, ``(k, 1 or N, 1 or C, h, w)``; ``y`` and ``x`` give starts ``(k,)`` and size.
+
+        None where all of every window is hidden.
+        """
+
+
+@runtime_checkable
+class LocalMasks(Masks, Cropped, Protocol):
+    """Masks that each hide something inside a box, so that only what a box can change must be computed again."""
+
+    @property
+    def boxes(self) -> Sequence[Box]:
+        """A box (top, bottom, left, right) around what each mask hides."""
+
+
+def _hidden(start: Tensor, size: int, edges: Tensor) -> Tensor:
+    """Whether each cell of windows lies between two edges, ``(k, size)``."""
+    cells = start[:, None] + torch.arange(size)
+    return (cells >= edges[:, :1]) & (cells < edges[:, 1:])
 
 
 @dataclass(frozen=True)
@@ -42,6 +70,25 @@ class Given:
     def batch(self, start: int, stop: int, like: Tensor) -> Tensor:
         """Masks ``start`` to ``stop``."""
         return self.keep[start:stop].to(like)
+
+    @cached_property
+    def boxes(self) -> tuple[Box, ...]:
+        """The bounding box of what each mask hides, in any example or channel; one cell where it hides nothing."""
+        hides = (self.keep != 1).any(2).any(1).cpu()
+        return tuple((*_ends(mask.any(1)), *_ends(mask.any(0))) for mask in hides)
+
+    def crop(self, positions: Tensor, y: tuple[Tensor, int], x: tuple[Tensor, int], like: Tensor) -> Tensor:
+        """Windows of some masks."""
+        rows = (y[0][:, None] + torch.arange(y[1]))[:, :, None].to(self.keep.device)
+        columns = (x[0][:, None] + torch.arange(x[1]))[:, None].to(self.keep.device)
+        mask = positions.to(self.keep.device)[:, None, None]
+        return self.keep.movedim((3, 4), (1, 2))[mask, rows, columns].movedim((1, 2), (3, 4)).to(like)
+
+
+def _ends(hidden: Tensor) -> tuple[int, int]:
+    """First hidden cell along an axis, and the one after the last."""
+    where = hidden.nonzero()
+    return (int(where[0]), int(where[-1]) + 1) if len(where) else (0, 1)
 
 
 def _starts(length: int, window: int, stride: int, edge: str) -> list[int]:
@@ -67,7 +114,7 @@ class Windows:
     window: tuple[int, int]
     stride: tuple[int, int]
     edge: Literal["full", "cut"] = "full"
-    boxes: Sequence[tuple[int, int, int, int]] = field(init=False, repr=False, compare=False)
+    boxes: Sequence[Box] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checks.choice("edge", self.edge, ("full", "cut"))
@@ -100,6 +147,18 @@ class Windows:
         for mask, (top, bottom, left, right) in zip(keep, boxes, strict=True):
             mask[..., top:bottom, left:right] = 0
         return keep
+
+    def crop(self, positions: Tensor, y: tuple[Tensor, int], x: tuple[Tensor, int], like: Tensor) -> Tensor | None:
+        """Windows of some masks."""
+        edges = self._edges[positions]
+        rows, columns = _hidden(*y, edges[:, :2]), _hidden(*x, edges[:, 2:])
+        if rows.all() and columns.all():
+            return None
+        return (~(rows[:, :, None] & columns[:, None]))[:, None, None].to(like)
+
+    @cached_property
+    def _edges(self) -> Tensor:
+        return torch.tensor(self.boxes)
 
 
 @dataclass(frozen=True)

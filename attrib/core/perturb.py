@@ -2,138 +2,127 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 from tqdm import tqdm
 
 from attrib import checks
+from attrib.core.baseline import Baseline, resolve_baseline
+from attrib.core.incremental.engine import Replay, kept_replay
+from attrib.core.incremental.record import NotReplayableError
 from attrib.core.masks import Masks
+from attrib.core.objective import Acts, Objective
+from attrib.core.options import SweepOptions, auto_rows, check_options, is_out_of_memory
 from attrib.core.query import Query
-from attrib.errors import InputError, LayerError, ModelError, ShapeError
+from attrib.errors import LayerError, ModelError
 
-Baseline = float | Literal["zero", "mean", "blur"] | Tensor | Callable[[Tensor], Tensor]
+log = logging.getLogger("attrib")
 
-# Bytes of activations, not rows, decide the best batch: on a CPU larger batches only cost page faults.
-_ROWS_OF_224 = {"cpu": 8, "cuda": 128}
+# Fewer rows than this are not worth recording the model for.
+_WORTH_RECORDING = 8
 
-
-class SweepOptions(TypedDict, total=False):
-    """How a sweep runs; none of these changes the result beyond rounding.
-
-    Attributes:
-        batch_size: rows per forward pass, or ``"auto"``; halved by itself when memory runs out.
-        channels_last: feed 4-D inputs in channels-last layout, which is faster on most CPUs and GPUs.
-        autocast: dtype for `torch.autocast`, such as ``torch.bfloat16``; off by default because it rounds.
-        show_progress: progress bar on standard error.
-    """
-
-    batch_size: int | Literal["auto"]
-    channels_last: bool
-    autocast: torch.dtype | None
-    show_progress: bool
-
-
-def check_options(options: SweepOptions) -> SweepOptions:
-    """Refuse unknown or malformed sweep options early."""
-    checks.unknown_options("sweep", dict(options), tuple(SweepOptions.__annotations__))
-    if (size := options.get("batch_size", "auto")) != "auto":
-        checks.integer("batch_size", size, 1)
-    return options
-
-
-def gaussian_blur(x: Tensor, size: int = 11, sigma: float = 5.0) -> Tensor:
-    """Blur ``(N, C, H, W)`` with a ``size x size`` Gaussian, zero-padded."""
-    line = torch.arange(size, dtype=x.dtype, device=x.device) - (size - 1) / 2
-    kernel = torch.exp(-(line**2) / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, -1)
-    x = torch.nn.functional.conv2d(x, kernel[..., None], padding=(size // 2, 0), groups=x.shape[1])
-    return torch.nn.functional.conv2d(x, kernel[:, :, None], padding=(0, size // 2), groups=x.shape[1])
-
-
-def resolve_baseline(baseline: Baseline, x: Tensor) -> Tensor:
-    """Return what replaces hidden parts of ``x (N, C, H, W)``, broadcastable to it.
-
-    A number fills every channel; ``"zero"`` is 0 in the *model's* space (the mean colour of normalised inputs, black
-    of unnormalised ones); ``"mean"`` is each example's own channel mean; ``"blur"`` is `gaussian_blur`; a Tensor
-    broadcasts; a callable maps ``x`` to a Tensor.
-    """
-    if isinstance(baseline, str):
-        checks.choice("baseline", baseline, ("zero", "mean", "blur"))
-        if baseline == "mean":
-            return x.mean((2, 3), keepdim=True)
-        return gaussian_blur(x) if baseline == "blur" else x.new_zeros(())
-    value = baseline(x) if callable(baseline) else baseline
-    if not isinstance(value, Tensor):
-        return x.new_full((), checks.number("baseline", value))
-    padded = (1,) * (x.ndim - value.ndim) + tuple(value.shape)
-    if any(size not in (1, full) for size, full in zip(padded, x.shape, strict=False)) or value.ndim > x.ndim:
-        raise ShapeError(f"baseline must broadcast to the input {tuple(x.shape)}; got {tuple(value.shape)}.")
-    if not torch.isfinite(value).all():
-        raise InputError("baseline must be finite; got NaN or infinite values.")
-    return value.detach().to(x)
-
-
-def auto_rows(x: Tensor) -> int:
-    """Rows per forward pass that keep caches and memory happy for inputs of this size."""
-    budget = _ROWS_OF_224.get(x.device.type, 32) * 224 * 224
-    return max(1, min(512, budget // max(1, x[0, 0].numel())))
+Scores = Iterator[tuple[Tensor, Tensor]]
 
 
 @dataclass
-class _Plan:
+class Pace:
     """How the next forward passes run; a failure that has a remedy changes it."""
 
     rows: int
     channels_last: bool
-    autocast: torch.dtype | None
-
-
-def _is_out_of_memory(exc: RuntimeError) -> bool:
-    return isinstance(exc, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(exc)
 
 
 @dataclass(frozen=True)
-class _Sweep:
+class Job:
+    """What a sweep asks: whose parts are hidden, what they show instead, and which scores are read.
+
+    Attributes:
+        query: the question.
+        base: the resolved baseline.
+        at: the layer that is hidden, or None for input ``index``.
+        index: which of several inputs is hidden.
+        goals: bound to the clean run.
+        single: scores are ``(k, N)``, not ``(goals, k, N)``.
+        options: see `SweepOptions`.
+    """
+
     query: Query
     base: Tensor
     at: str | None
     index: int
+    goals: tuple[Objective, ...]
+    single: bool
+    options: SweepOptions
 
-    def score(self, keep: Tensor, plan: _Plan) -> Tensor:
-        """Score ``(k, N)``, in as many forward passes as ``plan.rows`` asks for."""
-        n = len(self.query.inputs[0])
-        step = min(n, plan.rows)
-        parts = [self._score(keep, slice(i, min(i + step, n)), plan) for i in range(0, n, step)]
-        return torch.cat(parts, 1)
+    @property
+    def what(self) -> Tensor:
+        """What is hidden."""
+        return self.query.clean.acts[self.at] if self.at else self.query.inputs[self.index]
 
-    def _score(self, keep: Tensor, part: slice, plan: _Plan) -> Tensor:
-        k, n = len(keep), part.stop - part.start
+    def hide(self, act: Tensor, keep: Tensor, part: slice) -> Tensor:
+        """``act (N, ...)`` under ``keep (k, 1 or N, ...)``, as ``(k * N, ...)``."""
         keep = keep if keep.shape[1] == 1 else keep[:, part]
         base = self.base if self.base.ndim < 4 or len(self.base) == 1 else self.base[part]
+        return torch.lerp(base.expand(act.shape), act, keep).flatten(0, 1)
 
-        def hide(act: Tensor) -> Tensor:
-            act = act.reshape(k, n, *act.shape[1:])
-            return torch.lerp(base.expand(act.shape[1:]), act, keep).flatten(0, 1)
+    def read(self, output: Any, acts: Acts, part: slice, k: int) -> Tensor:
+        """Scores ``(k, N)`` or ``(goals, k, N)`` of rows ordered by mask, then example."""
+        kind = self.query.clean.score.dtype
+        output = tree_map_only(Tensor, lambda t: t.to(kind) if t.is_floating_point() else t, output)
+        rows = torch.arange(part.start, part.stop).repeat(k)
+        found = [goal.rows(rows)(output, acts).reshape(k, -1).to(kind) for goal in self.goals]
+        return found[0] if self.single else torch.stack(found)
 
+    def score(self, keep: Tensor, pace: Pace, replay: Replay | None) -> Tensor:
+        """Scores under some masks, in as many passes over the examples as ``pace.rows`` asks for."""
+        n = len(self.query.inputs[0])
+        step = min(n, pace.rows)
+        parts = [slice(i, min(i + step, n)) for i in range(0, n, step)]
+        with torch.no_grad():
+            if replay is not None:
+                return torch.cat([self._replayed(keep, part, replay) for part in parts], -1)
+            return torch.cat([self._model(keep, part, pace.channels_last) for part in parts], -1)
+
+    def _replayed(self, keep: Tensor, part: slice, replay: Replay) -> Tensor:
+        rows = torch.arange(part.start, part.stop).repeat(len(keep))
+        inputs = [x if i == self.index and not self.at else x[rows] for i, x in enumerate(self.query.inputs)]
+        source = self.hide(self.what[part], keep, part)
+        if not self.at:
+            inputs[self.index] = source
+        output, acts = replay.dense(inputs, source if self.at else None)
+        return self.read(output, acts, part, len(keep))
+
+    def _model(self, keep: Tensor, part: slice, channels_last: bool) -> Tensor:
+        k, n = len(keep), part.stop - part.start
         rows = torch.arange(part.start, part.stop).repeat(k)
         inputs = [x[rows.to(x.device)] for x in self.query.inputs]
+
+        def hide(act: Tensor) -> Tensor:
+            return self.hide(act.reshape(k, n, *act.shape[1:]), keep, part)
+
         if self.at is None:
             inputs[self.index] = hide(inputs[self.index])
-        if plan.channels_last:
+        if channels_last:
             inputs = [x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in inputs]
-        extra = self.query.extra_rows(rows)
-        goal = self.query.clean.goal.rows(rows)
-        cast = torch.autocast(inputs[0].device.type, plan.autocast) if plan.autocast else nullcontext()
-        with torch.no_grad(), cast:
-            edit = {self.at: hide} if self.at else None
-            output, acts = self.query.run(tuple(inputs), *goal.layers, extra=extra, edit=edit)
-            return goal(output, acts).reshape(k, n).to(self.query.clean.score.dtype)
+        kind = self.options.get("autocast")
+        edit = {self.at: hide} if self.at else None
+        layers = [layer for goal in self.goals for layer in goal.layers]
+        with torch.autocast(inputs[0].device.type, kind) if kind else nullcontext():
+            output, acts = self.query.run(tuple(inputs), *layers, extra=self.query.extra_rows(rows), edit=edit)
+        return self.read(output, acts, part, k)
+
+    @property
+    def exactly(self) -> Job:
+        """The same without anything that rounds or cuts."""
+        return replace(self, options={**self.options, "autocast": None, "tolerance": None})
 
 
 def sweep(
@@ -143,9 +132,14 @@ def sweep(
     baseline: Baseline = "zero",
     at: str | None = None,
     index: int = 0,
+    goals: Sequence[Objective] = (),
     **options: Any,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Scores:
     """Score the inputs under every keep-mask.
+
+    What the model computes is recorded once and replayed, with BatchNorm folded into the convolutions; where masks are
+    local (`LocalMasks`), only what they can change is computed. A model that cannot be replayed is run itself, and
+    `attrib.explain_plan` says why.
 
     Args:
         query: the question; its clean pass binds the goal once, so that masked copies keep the same class.
@@ -153,35 +147,71 @@ def sweep(
         baseline: what replaces the hidden part.
         at: hide at this layer instead of at the input.
         index: which of several inputs is masked.
+        goals: further questions, answered from the same passes.
         options: see `SweepOptions`.
 
     Yields:
         ``(positions (k,), score (k, N))``: numbers of masks, each mask once and in any order, and the scores under
-        them, so that callers reduce on the fly and nothing of size masks x images is held. Run it inside `frozen`.
+        them, so that callers reduce on the fly and nothing of size masks x images is held. With ``goals`` the scores
+        are ``(1 + goals, k, N)``. Run it inside `frozen`.
     """
-    check_options(options)  # type: ignore[arg-type]
+    from attrib.core.incremental.check import checked
+    from attrib.core.incremental.local import local_scores
+
+    job = _job(query, baseline, at, index, goals, check_options(options))  # type: ignore[arg-type]
+    with tqdm(total=len(masks), unit="mask", file=sys.stderr, disable=not options.get("show_progress", False)) as bar:
+        replay = _replay(job, masks)
+        found = None if replay is None else local_scores(job, masks, replay)
+        for positions, score in checked(
+            job, masks, replay, found or _dense_scores(job, masks, replay), local=bool(found)
+        ):
+            yield positions, score
+            bar.update(len(positions))
+
+
+def _job(
+    query: Query, baseline: Baseline, at: str | None, index: int, goals: Sequence[Objective], options: SweepOptions
+) -> Job:
     what = query.clean.acts[at] if at else query.inputs[index]
     checks.shape(what, "n c h w", f"layer {at!r}" if at else "inputs")
     _refuse_later(query, at)
-    run = _Sweep(query, resolve_baseline(baseline, what), at, index)
-    size = options.get("batch_size", "auto")
-    plan = _Plan(
-        auto_rows(what if at is None else query.inputs[0]) if size == "auto" else size,
-        options.get("channels_last", True),
-        options.get("autocast"),
-    )
-    n, done = len(what), 0
-    with tqdm(total=len(masks), unit="mask", file=sys.stderr, disable=not options.get("show_progress", False)) as bar:
-        while done < len(masks):
-            keep = masks.batch(done, min(done + max(1, plan.rows // n), len(masks)), what)
-            try:
-                score = run.score(keep, plan)
-            except RuntimeError as exc:
-                plan = _remedy(plan, n * len(keep), exc)
-                continue
-            yield torch.arange(done, done + len(keep)), score
-            done += len(keep)
-            bar.update(len(keep))
+    bound = [query.clean.goal]
+    if goals:
+        with torch.no_grad():
+            layers = [layer for goal in goals for layer in goal.layers]
+            output, acts = query.run(tuple(x.clone() for x in query.inputs), *layers)
+            bound += [goal.bind(output, acts) for goal in goals]
+    return Job(query, resolve_baseline(baseline, what), at, index, tuple(bound), not goals, options)
+
+
+def _replay(job: Job, masks: Masks) -> Replay | None:
+    """The recorded model, or None where the model itself must run."""
+    if job.options.get("exact_dense") or len(masks) * len(job.what) < _WORTH_RECORDING:
+        return None
+    kind, channels_last = job.options.get("autocast"), job.options.get("channels_last", True)
+    try:
+        layers = tuple(layer for goal in job.goals for layer in goal.layers)
+        return kept_replay(job.query, job.at, job.index, layers, kind, channels_last)
+    except NotReplayableError as exc:
+        log.info("every mask runs through the model itself: %s", exc)
+        return None
+
+
+def _dense_scores(job: Job, masks: Masks, replay: Replay | None) -> Scores:
+    """Whole rows, one batch after the other."""
+    size = job.options.get("batch_size", "auto")
+    rows = auto_rows(job.what if job.at is None else job.query.inputs[0]) if size == "auto" else size
+    pace = Pace(rows, job.options.get("channels_last", True))
+    done = 0
+    while done < len(masks):
+        keep = masks.batch(done, min(done + max(1, pace.rows // len(job.what)), len(masks)), job.what)
+        try:
+            score = job.score(keep, pace, replay)
+        except RuntimeError as exc:
+            pace = _remedy(pace, len(job.what) * len(keep), exc)
+            continue
+        yield torch.arange(done, done + len(keep)), score
+        done += len(keep)
 
 
 def _refuse_later(query: Query, at: str | None) -> None:
@@ -191,12 +221,12 @@ def _refuse_later(query: Query, at: str | None) -> None:
         raise LayerError(f"layer {at!r} must come before the target; it comes after {', '.join(layers)}.")
 
 
-def _remedy(plan: _Plan, rows: int, exc: RuntimeError) -> _Plan:
-    """Return a plan that avoids the failure, or raise it."""
-    cause = exc.__cause__ if isinstance(exc, ModelError) and isinstance(exc.__cause__, RuntimeError) else exc
-    if _is_out_of_memory(cause) and plan.rows > 1:
+def _remedy(pace: Pace, rows: int, exc: RuntimeError) -> Pace:
+    """Return a pace that avoids the failure, or raise it."""
+    if is_out_of_memory(exc) and pace.rows > 1:
         torch.cuda.empty_cache()  # does nothing where CUDA is not in use
-        return replace(plan, rows=max(1, min(plan.rows, rows) // 2))
-    if plan.channels_last and "view size is not compatible" in str(cause):
-        return replace(plan, channels_last=False)
+        return replace(pace, rows=max(1, min(pace.rows, rows) // 2))
+    cause = exc.__cause__ if isinstance(exc, ModelError) else exc
+    if pace.channels_last and "view size is not compatible" in str(cause):
+        return replace(pace, channels_last=False)
     raise exc

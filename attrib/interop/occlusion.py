@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from attrib.core import Query, Windows, as_objective, resolve_baseline, sweep
 from attrib.core.attribution import random_state_kept
-from attrib.core.perturb import auto_rows
+from attrib.core.masks import Box
+from attrib.core.options import auto_rows
 from attrib.errors import AttribError
 from attrib.interop.gradients import Maps
 from attrib.interop.lent import either_name
@@ -130,6 +131,18 @@ class _WithClean:
     def batch(self, start: int, stop: int, like: Tensor) -> Tensor:
         keep = self.windows.batch(max(start - 1, 0), stop - 1, like)
         return torch.cat([torch.ones_like(like[None, :1, :1]), keep]) if start == 0 else keep
+
+    @property
+    def boxes(self) -> Sequence[Box]:
+        return (0, 1, 0, 1), *self.windows.boxes
+
+    def crop(self, positions: Tensor, y: tuple[Tensor, int], x: tuple[Tensor, int], like: Tensor) -> Tensor | None:
+        keep = self.windows.crop((positions - 1).clamp(min=0), y, x, like)
+        if keep is None and not (positions == 0).any():
+            return None
+        keep = like.new_zeros(len(positions), 1, 1, y[1], x[1]) if keep is None else keep
+        keep[positions == 0] = 1
+        return keep
 
 
 @dataclass(frozen=True)

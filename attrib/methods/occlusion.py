@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attrib import checks
 from attrib.core import Attribution, Baseline, Query, Windows, sweep
 from attrib.core.objective import SPACES, Space
-from attrib.core.perturb import check_options
+from attrib.core.options import check_options
 from attrib.registry import METHODS
 
 

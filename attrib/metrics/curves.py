@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attrib import checks
 from attrib.core import Query, as_objective, frozen, unwrap
-from attrib.core.perturb import check_options
+from attrib.core.options import check_options
 from attrib.errors import InputError, ShapeError
 from attrib.metrics.follow import Follower, Trace, run
 from attrib.metrics.protocol import Protocol, as_protocol, make_baseline

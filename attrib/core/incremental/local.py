@@ -1,0 +1,132 @@
+"""Sweeps of local masks: only what they change is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from attrib.core.incremental.check import drawn
+from attrib.core.incremental.engine import Local, Replay
+from attrib.core.incremental.plan import Plan, make_plan
+from attrib.core.masks import Box, LocalMasks, Masks
+from attrib.core.options import auto_rows
+
+if TYPE_CHECKING:
+    from attrib.core.perturb import Job, Scores
+
+# Bytes that the widest step of a batch of windows may take. More costs page faults, less starts more kernels.
+_BUDGET = {"cpu": 64 << 20, "cuda": 1 << 30}
+# With less to save than this, windows cost more than they spare.
+_WORTH = 0.9
+_REACHES = (0.1, 0.2, 0.35, 0.5, 0.7)
+_CALIBRATION = 6
+
+
+@dataclass(frozen=True)
+class Some:
+    """A few of many local masks."""
+
+    masks: LocalMasks
+    chosen: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @property
+    def boxes(self) -> Sequence[Box]:
+        """Boxes of the chosen masks."""
+        return [self.masks.boxes[i] for i in self.chosen]
+
+    def batch(self, start: int, stop: int, like: Tensor) -> Tensor:
+        """Masks ``start`` to ``stop``."""
+        return torch.cat([self.masks.batch(i, i + 1, like) for i in self.chosen[start:stop]])
+
+    def crop(self, positions: Tensor, y: tuple[Tensor, int], x: tuple[Tensor, int], like: Tensor) -> Tensor | None:
+        """Windows of some masks."""
+        return self.masks.crop(torch.tensor(self.chosen)[positions], y, x, like)
+
+
+def local_scores(job: Job, masks: Masks, replay: Replay) -> Scores | None:
+    """Scores from windows; None where the masks are not local, or too large for windows to pay."""
+    if not isinstance(masks, LocalMasks) or masks.boxes is None:
+        return None
+    plan = make_plan(replay.program, masks.boxes)
+    if plan.share > _WORTH:
+        return None
+    tolerance = job.options.get("tolerance")
+    if tolerance is not None:
+        plan = make_plan(replay.program, masks.boxes, _calibrated(job, masks, replay, tolerance))
+    return _run(job, masks, replay, plan)
+
+
+def _run(job: Job, masks: LocalMasks, replay: Replay, plan: Plan) -> Scores:
+    n = len(job.what)
+    step = max(1, min(n, auto_rows(job.what) // 8))
+    blocks = [slice(i, min(i + step, n)) for i in range(0, n, step)]
+    streams = (_block(job, masks, replay, plan, block) for block in blocks)
+    if len(blocks) == 1:
+        yield from next(streams)
+        return
+    scores = [_in_order(stream) for stream in streams]
+    yield torch.arange(len(masks)), torch.cat(scores, -1)
+
+
+def _in_order(stream: Scores) -> Tensor:
+    found = [(positions, score) for positions, score in stream]
+    order = torch.cat([positions for positions, _ in found]).argsort()
+    score = torch.cat([score for _, score in found], -2)
+    return score[..., order.to(score.device), :]
+
+
+def _block(job: Job, masks: LocalMasks, replay: Replay, plan: Plan, block: slice) -> Scores:
+    """Scores of some of the examples."""
+    with torch.no_grad():
+        some = _Block(masks, block)
+        base = job.base if job.base.ndim < 4 or len(job.base) == 1 else job.base[block]
+        inputs = [x[block] for x in job.query.inputs]
+        local = Local.of(replay, some, inputs, job.what[block], base, _budget(job, replay))
+    with torch.no_grad():
+        found = local.run(plan)
+        for positions, output, acts in found:
+            score = job.read(output, acts, block, len(positions))
+            with torch.enable_grad():
+                yield positions, score
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Masks of some of the examples."""
+
+    masks: LocalMasks
+    block: slice
+
+    def crop(self, positions: Tensor, y: tuple[Tensor, int], x: tuple[Tensor, int], like: Tensor) -> Tensor | None:
+        """Windows of some masks."""
+        keep = self.masks.crop(positions, y, x, like)
+        return keep if keep is None or keep.shape[1] == 1 else keep[:, self.block]
+
+
+def _budget(job: Job, replay: Replay) -> int:
+    size = job.options.get("batch_size", "auto")
+    most = _BUDGET.get(job.what.device.type, 256 << 20)
+    return most if size == "auto" else min(most, size * replay.dense_bytes)
+
+
+def _calibrated(job: Job, masks: LocalMasks, replay: Replay, tolerance: float) -> float:
+    """The smallest growth of the windows that keeps sampled masks within half the tolerance."""
+    sample = Some(masks, drawn(len(masks), _CALIBRATION, seed=1))
+    exact = _sampled(job, sample, replay, 1.0)
+    effect = float((exact - job.query.clean.score).abs().max())
+    for reach in _REACHES:
+        if float((_sampled(job, sample, replay, reach) - exact).abs().max()) <= tolerance / 2 * effect:
+            return reach
+    return 1.0
+
+
+def _sampled(job: Job, sample: Some, replay: Replay, reach: float) -> Tensor:
+    plan = make_plan(replay.program, sample.boxes, reach)
+    return _in_order(_run(job, sample, replay, plan))
