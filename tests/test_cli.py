@@ -120,7 +120,7 @@ class TestExplain:
         code, out, err = run("explain", "photos", "--model", "tiny_models:make", *FAST)
         assert code == 0
         assert out.startswith("a.png: ")
-        assert [line.split()[0] for line in out.splitlines()[4:]] == ["saliency", "gradcam"]
+        assert [line.split()[0] for line in out.splitlines()[4:6]] == ["saliency", "gradcam"]
         assert "attrib: layer='auto': picked 'act2', the last spatial layer of Chain" in err
 
     def test_writes_a_new_directory_with_maps_figures_and_manifest(self, run: Any, desk: Path) -> None:

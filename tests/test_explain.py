@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import attrib
-from attrib import METHODS, ClassScore, GradCAM, Occlusion, Saliency, explain
-from attrib.core import auto_layer, frozen
+from attrib import METHODS, ClassScore, GradCAM, GuidedBackprop, Occlusion, Saliency, explain
+from attrib.core import auto_layer, count, frozen
 from attrib.errors import TargetError
 from tests import nets
 from tests.tiny import loaded, picture, pictures
@@ -87,13 +87,37 @@ class TestExplain:
             "saliency": None,
         }
 
-    def test_counts_passes_of_the_maps_alone(self) -> None:
-        found = explain(nets.make("module"), nets.batch(3), ["saliency", "gradcam"], targets=[0, 1])
-        assert {name: (cost.forwards, cost.backwards) for name, cost in found.costs.items()} == {
-            "saliency": (6, 6),
-            "gradcam": (6, 6),
+    def test_counts_what_methods_share_for_each_and_once_in_the_total(self) -> None:
+        methods = {"saliency": Saliency, "gradcam": GradCAM, "guided": GuidedBackprop, "occlusion": partial(Occlusion, window=4)}  # fmt: skip  # noqa: E501
+        model, x = nets.make("module"), nets.batch(3)
+        with count() as cost:
+            found = explain(model, x, methods, targets=[0, 1])
+        occlusion = found.costs["occlusion"].forwards
+        assert {name: (spent.forwards, spent.backwards) for name, spent in found.costs.items()} == {
+            "saliency": (3, 6),  # one forward pass for both targets
+            "gradcam": (3, 6),
+            "guided": (3, 6),
+            "occlusion": (occlusion, 0),
         }
-        assert all(cost.seconds > 0 for cost in found.costs.values())
+        shared = {name: (spent.shared_forwards, spent.shared_backwards) for name, spent in found.costs.items()}
+        assert shared == {"saliency": (3, 6), "gradcam": (3, 6), "guided": (3, 0), "occlusion": (0, 0)}
+        assert (found.total.forwards, found.total.backwards) == (3 + occlusion, 12)
+        assert cost.forwards == found.total.forwards + 3  # to find a layer
+        assert cost.backwards == found.total.backwards
+
+    def test_seconds_are_of_whole_passes_and_the_total_is_less_than_their_sum(self) -> None:
+        found = explain(nets.make("module"), nets.batch(3), ["saliency", "input_x_gradient"])
+        spent = list(found.costs.values())
+        assert all(one.seconds > one.shared_seconds > 0 for one in spent)
+        assert spent[0].shared_seconds == spent[1].shared_seconds
+        assert found.total.seconds == pytest.approx(sum(one.seconds for one in spent) - spent[0].shared_seconds)
+
+    def test_a_method_alone_shares_nothing(self) -> None:
+        found = explain(nets.make("module"), nets.batch(3), ["saliency"])
+        (spent,) = found.costs.values()
+        assert (spent.forwards, spent.shared_forwards, spent.shared_seconds) == (3, 0, 0)
+        assert found.total == spent
+        assert "share" not in found.to_text()
 
     def test_leaves_the_model_and_its_inputs_as_they_were(self) -> None:
         model, x = nets.make("regularised").train(), nets.batch(2)

@@ -10,7 +10,7 @@ from attrib.core.objective import ClassScore, Custom, Objective, Output, Predict
 from attrib.core.options import SweepOptions
 from attrib.core.perturb import sweep
 from attrib.core.query import Clean, Query
-from attrib.core.rules import Coverage, deconv, guided, rules
+from attrib.core.rules import Coverage, Switch, deconv, guided, rules
 from attrib.core.shared import Backward, Gradient
 from attrib.core.targets import as_objective
 from attrib.core.together import attribute_all
@@ -38,6 +38,7 @@ __all__ = [
     "Query",
     "Ranked",
     "SweepOptions",
+    "Switch",
     "Windows",
     "as_objective",
     "attribute_all",

@@ -36,6 +36,7 @@ class Explanation:
     Convention:
         - a map is what the method gave: signed, not normalised, at the method's own resolution.
         - costs are sums over all images and targets; `table` divides them by the number of maps.
+        - a pass that several methods read counts for each of them, so that costs do not add up: ``total`` is the run's.
 
     Attributes:
         images: a name for each image.
@@ -45,6 +46,7 @@ class Explanation:
         maps: for each method and target ``(N, 1, h, w)``, on the CPU; what failed is missing.
         layers: where each method looked, None for the inputs; ``"auto"`` is resolved.
         costs: what each method took.
+        total: what all methods took together, every pass once.
         failures: what is missing, and why.
         about: facts for the manifest: versions, model, inputs, methods with their options, device.
     """
@@ -56,6 +58,7 @@ class Explanation:
     maps: Mapping[str, Mapping[str, Tensor]] = field(repr=False)
     layers: Mapping[str, str | None]
     costs: Mapping[str, Spent]
+    total: Spent
     failures: tuple[Failure, ...]
     about: Mapping[str, Any] = field(repr=False)
 
@@ -77,6 +80,7 @@ class Explanation:
             "images": list(self.images),
             "targets": {target: [asdict(row) for row in rows] for target, rows in self.asked.items()},
             "costs": {method: asdict(spent) for method, spent in self.costs.items()},
+            "total": asdict(self.total),
             "failures": [asdict(failure) for failure in self.failures],
         }
 
@@ -112,7 +116,16 @@ class Explanation:
         heads |= {"seconds": "seconds", "memory_mb": "memory MB"}
         shown = [{head: _cell(row[key]) for key, head in heads.items()} for row in self.table()]
         failed = [f"failed: {failure}" for failure in self.failures]
-        return "\n".join([*asked, "", text_table(shown, markdown=markdown), *failed])
+        return "\n".join([*asked, "", text_table(shown, markdown=markdown), *self._sharing(), *failed])
+
+    def _sharing(self) -> list[str]:
+        if not any(spent.shared_forwards for spent in self.costs.values()):
+            return []
+        whole = self.total
+        return [
+            f"Passes that methods share count for each; all maps together took {whole.forwards} forwards, "
+            f"{whole.backwards} backwards and {amount(whole.seconds)} s."
+        ]
 
     def plot(self, image: int | str = 0, *, picture: object = None, **look: Any) -> Figure:
         """Draw one image with every method's map, for each target.

@@ -17,7 +17,7 @@ from attrib.report.facts import SCHEMA
 from attrib.report.records import Asked, Failure, Spent
 from attrib.report.store import AnyPath
 
-_READ = ("images", "inputs", "targets", "maps", "costs", "failures", "figures")
+_READ = ("images", "inputs", "targets", "maps", "costs", "total", "failures", "figures")
 
 
 def load_explanation(directory: AnyPath) -> Explanation:
@@ -46,6 +46,7 @@ def load_explanation(directory: AnyPath) -> Explanation:
         },
         layers={method: facts["layer"] for method, facts in told["methods"].items()},
         costs={method: Spent(**spent) for method, spent in told["costs"].items()},
+        total=Spent(**told["total"]),
         failures=tuple(Failure(**failure) for failure in told["failures"]),
         about={name: value for name, value in told.items() if name not in _READ},
     )

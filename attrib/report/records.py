@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,27 @@ class Asked:
 class Spent:
     """What computing maps took.
 
+    A pass that several methods read (see `attrib.attribute_all`) counts, whole, for each of them; the ``shared``
+    numbers say how much of the others that is.
+
     Attributes:
         forwards: examples that went forward through the model.
         backwards: examples that went backward.
         seconds: wall time.
         peak_bytes: memory at its peak above where it began: allocated by torch on CUDA, resident memory of the process
             on Linux (sampled, so coarse); None elsewhere.
+        shared_forwards: those of ``forwards`` that other methods read too.
+        shared_backwards: those of ``backwards`` that other methods read too.
+        shared_seconds: wall time of these passes.
     """
 
     forwards: int
     backwards: int
     seconds: float
     peak_bytes: int | None
+    shared_forwards: int = 0
+    shared_backwards: int = 0
+    shared_seconds: float = 0.0
 
     @classmethod
     def total(cls, parts: Sequence[Spent]) -> Spent:
@@ -57,7 +66,15 @@ class Spent:
             sum(part.backwards for part in parts),
             sum(part.seconds for part in parts),
             max(peaks) if peaks else None,
+            sum(part.shared_forwards for part in parts),
+            sum(part.shared_backwards for part in parts),
+            sum(part.shared_seconds for part in parts),
         )
+
+    def for_several(self) -> Spent:
+        """The same, read by several methods."""
+        shared = replace(self, shared_forwards=self.forwards, shared_backwards=self.backwards)
+        return replace(shared, shared_seconds=self.seconds)
 
     def row(self, maps: int) -> dict[str, float | None]:
         """Columns of a table: passes and seconds for each of ``maps`` maps, peak memory in MB."""

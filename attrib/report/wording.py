@@ -56,6 +56,8 @@ def _mark(found: Comparison, row: dict[str, Any], metric: str) -> str:
 def _notes(found: Comparison) -> list[str]:
     n = len(found.images)
     notes = [f"n={n}; mean [95 % bootstrap interval]; passes: mean per map; seconds: median; memory: peak."]
+    if any(spent.shared_forwards for many in found.costs.values() for spent in many):
+        notes.append("Methods share passes of an image; each counts for every method that read it.")
     verdicts = [v for row in found.verdicts.values() for many in row.values() for v in many.values()]
     if any(verdict.beats is None for verdict in verdicts):
         notes.append("? better than every control on average, but there are too few images for a test at 5 %.")

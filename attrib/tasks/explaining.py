@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NoReturn, TypedDict
 
 import torch
 from PIL import Image
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from attrib import checks
-from attrib.core.objective import Objective
 from attrib.errors import ShapeError
 from attrib.report.explanation import Explanation
-from attrib.report.records import Asked, Spent
-from attrib.tasks.questions import Question, questions
+from attrib.report.records import Asked
+from attrib.tasks.questions import questions
 from attrib.tasks.run import Failures, Methods, Runner, runners
+from attrib.tasks.sharing import Answers, Sharing
 from attrib.tasks.subject import Example, Images, Model, Network, examples, facts
 
 if TYPE_CHECKING:
@@ -84,16 +84,17 @@ def explain(
     size = checks.integer("batch_size", options.get("batch_size", 8), 1)
     failures = Failures()
     positions, x, views = _opened(found, network, failures)
-    columns = [_Column.of(question, network, x, positions, size) for question in asking]
-    maps, costs = _maps(run, columns, failures, options.get("show_progress", False))
+    work = _Work(Sharing(network, asking, run, failures))
+    work.run([(positions[i : i + size], x[i : i + size]) for i in range(0, len(x), size)], options)
     return Explanation(
         images=tuple(found[i].name for i in positions),
         inputs=x.cpu(),
         views=views,
-        asked={column.words: column.asked for column in columns},
-        maps=maps,
+        asked=work.asked,
+        maps=work.maps,
         layers={runner.label: runner.layer for runner in run},
-        costs=costs,
+        costs={label: work.sharing.ledger.of(label) for label in work.maps},
+        total=work.sharing.ledger.total(),
         failures=tuple(failures.found),
         about=facts("explanation", network, x) | {"batch_size": size, "methods": {one.label: one.facts for one in run}},
     )
@@ -114,37 +115,50 @@ def _opened(
     return list(good), torch.cat([x for x, _ in good.values()]), views or None
 
 
-@dataclass(frozen=True, eq=False)
-class _Column:
-    """One target for all images: batches with their settled goals, and what the target meant."""
+@dataclass
+class _Work:
+    """Maps of several images: batch after batch those that share passes, then method after method the others."""
 
-    words: str
-    batches: list[tuple[Tensor, Objective]]
-    asked: tuple[Asked, ...]
+    sharing: Sharing
+    batches: list[tuple[Tensor, Answers]] = field(default_factory=list)
+    maps: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, question: Question, network: Network, x: Tensor, positions: Sequence[int], size: int) -> _Column:
-        starts = range(0, len(x), size)
-        answers = [question.ask(network, x[i : i + size], positions[i : i + size]) for i in starts]
-        batches = [(x[i : i + size], goal) for i, (goal, _) in zip(starts, answers, strict=True)]
-        return cls(question.words, batches, tuple(row for _, rows in answers for row in rows))
+    def run(self, batches: Sequence[tuple[Sequence[int], Tensor]], options: ExplainOptions) -> None:
+        """Make all maps; raise the first error where there is none."""
+        steps = len(batches) * len(self.sharing.runners) * len(self.sharing.questions)
+        shown = options.get("show_progress", False)
+        with tqdm(total=steps, unit="map", disable=None if shown else True) as bar:
+            for positions, x in batches:
+                self.batches.append((x, self.sharing.run(x, positions)))
+                bar.update(len(self.batches[-1][1].maps))
+            for runner in self.sharing.runners:
+                for words in self.asked:
+                    self._finish(runner, words, bar)
+        failures = self.sharing.failures
+        if not self.maps and failures.first is not None:
+            raise failures.first
 
-    def run(self, runner: Runner) -> tuple[Tensor, Spent]:
-        done = [runner.run(x, goal) for x, goal in self.batches]
-        return torch.cat([maps for maps, _ in done]), Spent.total([spent for _, spent in done])
+    @property
+    def asked(self) -> dict[str, tuple[Asked, ...]]:
+        """For each target what it meant for each image."""
+        found = enumerate(question.words for question in self.sharing.questions)
+        return {words: tuple(row for _, one in self.batches for row in one.asked[i]) for i, words in found}
 
-
-def _maps(
-    run: Sequence[Runner], columns: Sequence[_Column], failures: Failures, show_progress: bool
-) -> tuple[dict[str, dict[str, Tensor]], dict[str, Spent]]:
-    maps: dict[str, dict[str, Tensor]] = {}
-    spent: dict[str, list[Spent]] = {}
-    steps = [(runner, column) for runner in run for column in columns]
-    for runner, column in tqdm(steps, unit="map", disable=None if show_progress else True):
-        done = failures.attempt(partial(column.run, runner), method=runner.label, target=column.words)
+    def _finish(self, runner: Runner, words: str, bar: tqdm[NoReturn]) -> None:
+        if (runner.label, words) in self.sharing.lost:
+            return
+        done = self.sharing.failures.attempt(partial(self._all, runner, words, bar), method=runner.label, target=words)
         if done is not None:
-            maps.setdefault(runner.label, {})[column.words] = done[0]
-            spent.setdefault(runner.label, []).append(done[1])
-    if not maps and failures.first is not None:
-        raise failures.first
-    return maps, {label: Spent.total(parts) for label, parts in spent.items()}
+            self.maps.setdefault(runner.label, {})[words] = done
+
+    def _all(self, runner: Runner, words: str, bar: tqdm[NoReturn]) -> Tensor:
+        """Maps of all images; those of batches that were not shared are made now."""
+        found = []
+        for x, answers in self.batches:
+            if (runner.label, words) not in answers.maps:
+                maps, spent = runner.run(x, answers.goals[words])
+                self.sharing.ledger.note(runner.label, spent)
+                answers.maps[runner.label, words] = maps
+                bar.update()
+            found.append(answers.maps[runner.label, words])
+        return torch.cat(found)

@@ -21,27 +21,33 @@ _INTERVAL = 0.002  # seconds between two looks at the resident memory; reading i
 
 
 class Meter:
-    """Filled when the block of `measured` ends."""
+    """Filled when the block of `measured` ends; ``start`` is the memory above which its peak is measured."""
 
     spent: Spent
 
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.start: int | None = None
+
 
 @contextmanager
-def measured(device: torch.device) -> Iterator[Meter]:
-    """Measure the block.
+def measured(device: torch.device, since: Meter | None = None) -> Iterator[Meter]:
+    """Measure the block; with ``since`` its memory above where that earlier block began, which may still hold some.
 
     On CUDA the peak is what torch allocated, exactly. On Linux it is how much the resident memory of the whole process
     grew, sampled every 2 ms after the C library has handed back what it had kept: shorter peaks are missed, and other
     threads count too. Elsewhere it is None.
     """
-    meter = Meter()
+    meter = Meter(device)
     _synchronise(device)
-    watch = _CudaPeak(device) if device.type == "cuda" else _ResidentPeak()
+    start = None if since is None else since.start
+    watch = _CudaPeak(device, start) if device.type == "cuda" else _ResidentPeak(start)
     with count() as passes, watch:
-        start = perf_counter()
+        meter.start = watch.start
+        begin = perf_counter()
         yield meter
         _synchronise(device)
-        seconds = perf_counter() - start
+        seconds = perf_counter() - begin
     meter.spent = Spent(passes.forwards, passes.backwards, seconds, watch.peak)
 
 
@@ -51,44 +57,48 @@ def _synchronise(device: torch.device) -> None:
 
 
 class _CudaPeak:
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, start: int | None) -> None:
         self.device = device
+        self.start = start
         self.peak: int | None = None
 
     def __enter__(self) -> None:
         torch.cuda.reset_peak_memory_stats(self.device)
-        self.before = torch.cuda.memory_allocated(self.device)
+        self.start = torch.cuda.memory_allocated(self.device) if self.start is None else self.start
 
     def __exit__(self, *exc: object) -> None:
-        self.peak = torch.cuda.max_memory_allocated(self.device) - self.before
+        self.peak = torch.cuda.max_memory_allocated(self.device) - (self.start or 0)
 
 
 class _ResidentPeak:
-    def __init__(self) -> None:
+    def __init__(self, start: int | None) -> None:
+        self.start = start
         self.peak: int | None = None
+        self._highest = 0
         self._stop = threading.Event()
 
     def __enter__(self) -> None:
-        _return_free_memory()
-        self._before = self._highest = _resident()
+        if self.start is None:
+            _return_free_memory()
+            self.start = _resident()
         self._thread = threading.Thread(target=self._watch, name="attrib-memory", daemon=True)
-        if self._before is not None:
+        if self.start is not None:
             self._thread.start()
 
     def __exit__(self, *exc: object) -> None:
-        if self._before is None or self._highest is None:
+        if self.start is None:
             return
         self._stop.set()
         self._thread.join()
         self._look()
-        self.peak = self._highest - self._before
+        self.peak = self._highest - self.start
 
     def _watch(self) -> None:
         while not self._stop.wait(_INTERVAL):
             self._look()
 
     def _look(self) -> None:
-        self._highest = max(self._highest or 0, _resident() or 0)
+        self._highest = max(self._highest, _resident() or 0)
 
 
 def _resident() -> int | None:

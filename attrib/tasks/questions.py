@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attrib.core import ClassScore, Clean, Objective, Query, as_objective, frozen
+from attrib.core import ClassScore, Clean, Objective, as_objective
 from attrib.core.objective import Sum
 from attrib.errors import InputError, TargetError
 from attrib.report.records import Asked
@@ -22,12 +22,9 @@ class Question:
     words: str
     objective: Objective
 
-    def ask(self, network: Network, x: Tensor, positions: Sequence[int]) -> tuple[Objective, tuple[Asked, ...]]:
-        """Run untouched images, which stand at ``positions`` of all: the goal, settled, and what it means for each."""
-        objective = self.objective.rows(torch.tensor(positions))
-        with frozen(network.model):
-            clean = Query(network.model, (x,), objective).clean
-        return clean.goal, tuple(_asked(self.words, network, clean))
+    def told(self, network: Network, clean: Clean) -> tuple[Asked, ...]:
+        """What the settled goal means for each of the images that went through the model."""
+        return tuple(_asked(self.words, network, clean))
 
 
 def questions(

@@ -21,6 +21,7 @@ from attrib.report.facts import tensor_hash
 from attrib.report.records import Asked, Spent
 from attrib.tasks.questions import Question
 from attrib.tasks.run import Failures, Runner, log
+from attrib.tasks.sharing import Answers, Sharing
 from attrib.tasks.subject import Example, Network, facts
 
 
@@ -31,8 +32,20 @@ class Subject:
     name: str
     x: Tensor
     view: Image.Image | None
-    goal: Objective
-    asked: Asked
+    answers: Answers
+    sharing: Sharing
+
+    @property
+    def goal(self) -> Objective:
+        """The question, settled."""
+        (goal,) = self.answers.goals.values()
+        return goal
+
+    @property
+    def asked(self) -> Asked:
+        """What it means for this image."""
+        ((asked,),) = self.answers.asked
+        return asked
 
 
 @dataclass
@@ -64,11 +77,11 @@ class Study:
 
     def attempt(self, example: Example, position: int) -> None:
         """Measure every row on one image, or note why that cannot be."""
+        before = len(self.failures.found)
         subject = self.failures.attempt(partial(self._read, example, position), image=example.name)
         if subject is None:
             return
         log.info("%s: %s", subject.name, subject.asked)
-        before = len(self.failures.found)
         maps = {label: self._maps(label, row, subject) for label, row in self.rows.items()}
         measured = self._measured(subject, maps)
         for label, row in self.rows.items():
@@ -83,11 +96,18 @@ class Study:
 
     def _read(self, example: Example, position: int) -> Subject:
         x, view = example.open(self.network)
-        goal, (asked,) = self.question.ask(self.network, x, [position])
-        return Subject(example.name, x, view, goal, asked)
+        methods = [row.runners[0] for label, row in self.rows.items() if label not in self.controls]
+        sharing = Sharing(self.network, [self.question], methods, self.failures)
+        return Subject(example.name, x, view, sharing.run(x, [position], example.name), sharing)
 
     def _maps(self, label: str, row: Row, subject: Subject) -> list[Tensor]:
-        """Make the maps of one row; all or none of its seeds count."""
+        """Make the maps of one row, or take those that were shared; all or none of its seeds count."""
+        key = (label, self.question.words)
+        if key in subject.sharing.lost:
+            return []
+        if key in subject.answers.maps:
+            row.spent.append(subject.sharing.ledger.of(label))
+            return [subject.answers.maps[key]]
         noted = partial(self.failures.attempt, image=subject.name, method=label)
         made = [noted(partial(runner.run, subject.x, subject.goal)) for runner in row.runners]
         maps = [one[0] for one in made if one is not None]
@@ -130,7 +150,8 @@ class Study:
     def _explanation(self, subject: Subject, maps: dict[str, list[Tensor]], before: int) -> Explanation:
         """The methods' maps of one image."""
         kept = {label: found[0] for label, found in maps.items() if found and label not in self.controls}
-        words = self.question.words
+        words, costs = self.question.words, {label: self.rows[label].spent[-1] for label in kept}
+        alone = [spent for label, spent in costs.items() if (label, words) not in subject.answers.maps]
         return Explanation(
             images=(subject.name,),
             inputs=subject.x.cpu(),
@@ -138,7 +159,8 @@ class Study:
             asked={words: (subject.asked,)},
             maps={label: {words: one} for label, one in kept.items()},
             layers=self._layers(),
-            costs={label: self.rows[label].spent[-1] for label in kept},
+            costs=costs,
+            total=Spent.total([subject.sharing.ledger.total(), *alone]),
             failures=tuple(self.failures.found[before:]),
             about=self.about,
         )
