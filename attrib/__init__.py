@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Predicted,
         attribute_all,
         coverage,
+        explain_plan,
         frozen,
         layer_table,
     )
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from attrib.methods import Deconvnet, GradCAM, GuidedBackprop, GuidedGradCAM, InputXGradient, Occlusion, Saliency
     from attrib.metrics import Protocol
     from attrib.registry import METHODS, METRICS
-    from attrib.tasks import compare, explain
+    from attrib.tasks import compare, estimate, explain
 
 __version__ = "0.1.0"
 
@@ -51,7 +52,9 @@ __all__ = [
     "attribute_all",
     "compare",
     "coverage",
+    "estimate",
     "explain",
+    "explain_plan",
     "frozen",
     "layer_table",
     "load_image",
@@ -69,6 +72,7 @@ _HOMES = {
         "Predicted",
         "attribute_all",
         "coverage",
+        "explain_plan",
         "frozen",
         "layer_table",
     ),
@@ -84,7 +88,7 @@ _HOMES = {
     ),
     "attrib.metrics": ("Protocol",),
     "attrib.registry": ("METHODS", "METRICS"),
-    "attrib.tasks": ("compare", "explain"),
+    "attrib.tasks": ("compare", "estimate", "explain"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _PARTS = frozenset({"benchmark", "core", "errors", "interop", "io", "methods", "metrics", "plot", "registry", "report"})

@@ -63,6 +63,34 @@ def layers_command(
     return 0
 
 
+def estimate_command(  # noqa: PLR0913  a command has as many arguments as it has options
+    model: options.ModelArgument,
+    *,
+    weights: options.WeightsOption = "none",
+    window: Annotated[int | None, typer.Option("--window", min=1, help="Side of the window, pixels.")] = None,
+    stride: Annotated[int | None, typer.Option("--stride", min=1, help="Step of the window, pixels.")] = None,
+    images: Annotated[int, typer.Option("--images", min=1, help="How many pictures there will be.")] = 1,
+    plan: Annotated[bool, typer.Option("--plan", help="Also print what is computed, layer by layer.")] = False,
+    device: options.DeviceOption = None,
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+    debug: options.DebugOption = False,
+) -> int:
+    """Size a job of occlusion beforehand: positions, arithmetic, seconds on this machine."""
+    with session(quiet=quiet, debug=debug):
+        from PIL import Image
+
+        from attrib.tasks import estimate
+
+        loaded = prepare.network(model, weights, 0, device)
+        x = loaded.inputs(Image.new("RGB", (256, 256)))
+        with usage():
+            found = estimate(loaded, x, window=window, stride=stride, images=images)
+        words = f"{found.plan}\n\n{found}" if plan else str(found)
+        prepare.say(found.facts, lambda _: words, as_json=json)
+    return 0
+
+
 def _layers(loaded: Any) -> list[dict[str, Any]]:
     from PIL import Image
 

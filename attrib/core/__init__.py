@@ -4,6 +4,7 @@ from attrib.core.attribution import Attribution, coverage, frozen
 from attrib.core.baseline import Baseline, gaussian_blur, resolve_baseline
 from attrib.core.capture import capture
 from attrib.core.cost import Cost, Deviation, count
+from attrib.core.incremental.report import LayerPlan, PlanReport, explain_plan
 from attrib.core.layers import auto_layer, layer_table, resolve, unwrap
 from attrib.core.masks import Given, LocalMasks, Masks, Ranked, Windows
 from attrib.core.objective import ClassScore, Custom, Objective, Output, Predicted
@@ -29,11 +30,13 @@ __all__ = [
     "Deviation",
     "Given",
     "Gradient",
+    "LayerPlan",
     "LocalMasks",
     "Masks",
     "Neuron",
     "Objective",
     "Output",
+    "PlanReport",
     "Predicted",
     "Query",
     "Ranked",
@@ -47,6 +50,7 @@ __all__ = [
     "count",
     "coverage",
     "deconv",
+    "explain_plan",
     "frozen",
     "gaussian_blur",
     "guided",

@@ -131,6 +131,19 @@ class Windows:
         boxes = tuple((y, min(y + wh, h), x, min(x + ww, w)) for y in rows for x in columns)
         object.__setattr__(self, "boxes", boxes)
 
+    @classmethod
+    def usual(
+        cls,
+        size: tuple[int, int],
+        window: int | tuple[int, int] | None = None,
+        stride: int | tuple[int, int] | None = None,
+        edge: Literal["full", "cut"] = "full",
+    ) -> Windows:
+        """Windows of an eighth of the shorter side in steps of half a window, where nothing else is given."""
+        sides = checks.pair("window", window) if window is not None else (max(1, min(size) // 8),) * 2
+        steps = checks.pair("stride", stride) if stride is not None else (max(1, sides[0] // 2), max(1, sides[1] // 2))
+        return cls(size, sides, steps, edge)
+
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of window positions."""

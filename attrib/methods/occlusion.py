@@ -85,10 +85,7 @@ class Occlusion(Attribution):
 
     def _windows(self, place: Tensor) -> Windows:
         checks.shape(place, "n c h w", "what is occluded")
-        size = (place.shape[2], place.shape[3])
-        window = self.window or (max(1, min(size) // 8),) * 2
-        stride = self.stride or (max(1, window[0] // 2), max(1, window[1] // 2))
-        return Windows(size, window, stride, self.edge)
+        return Windows.usual((place.shape[2], place.shape[3]), self.window, self.stride, self.edge)
 
     def _map(self, query: Query, place: Tensor, index: int) -> Tensor:
         masks = self._windows(place)

@@ -1,6 +1,7 @@
 """What most users need, and what the command line calls: explain pictures, compare methods."""
 
 from attrib.tasks.comparing import CompareOptions, compare
+from attrib.tasks.estimating import Estimate, estimate
 from attrib.tasks.explaining import ExplainOptions, explain
 
-__all__ = ["CompareOptions", "ExplainOptions", "compare", "explain"]
+__all__ = ["CompareOptions", "Estimate", "ExplainOptions", "compare", "estimate", "explain"]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attrib.core.incremental.compiler import Compiler, Rules, ruler
-from attrib.core.incremental.record import Call, NotReplayableError, Ref
+from attrib.core.incremental.record import Call, NotReplayableError
 from attrib.core.incremental.steps import Form, Kind, Local, Run, Site, overload, replay
 
 _Weights = Mapping[int, Tensor]
@@ -188,8 +188,8 @@ def _cat(compiler: Compiler, call: Call) -> None:
     parts, dim = call.args[0], call.args[1] if len(call.args) > 1 else 0
     operands = compiler.operands(call)
     axis = dim % len(compiler.shape(call.outs[0]))
-    if axis == 0 or any(compiler.is_constant(part.id) for part in parts if isinstance(part, Ref)):
-        raise NotReplayableError("cat mixes the batch axis or constants")
+    if axis == 0 or any(compiler.is_constant(part.id) for part in parts):
+        raise NotReplayableError("it joins activations with constants, or examples with each other (cat)")
     order = [operands.index(part.id) for part in parts]
     forms = {compiler.forms[number] for number in operands}
     form = next(iter(forms))
