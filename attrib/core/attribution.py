@@ -56,12 +56,14 @@ def frozen(model: Callable[..., Any]) -> Iterator[None]:
         undo.enter_context(random_state_kept())
         if any("_orig_mod" in part._modules for part in parts):  # hooks and rules do not reach into compiled code
             undo.enter_context(torch.compiler.set_stance("force_eager"))
-        undo.callback(_restore, *_state(parts))
+        flags, weights, buffers = _state(parts)
+        undo.callback(_restore, flags, weights, buffers)
         for part in parts:
             if part.training:
                 part.training = False  # not .eval(): some modules override it to merge or change weights
-        for weight in module.parameters() if module is not None else ():
-            weight.requires_grad = False
+        for weight, requires_grad in weights:
+            if requires_grad:
+                weight.requires_grad = False
         undo.enter_context(torch.enable_grad())
         yield
 
@@ -85,7 +87,8 @@ def _restore(flags: _Flags, weights: _Weights, buffers: _Buffers) -> None:
         if part.training is not training:
             part.training = training
     for weight, requires_grad in weights:
-        weight.requires_grad = requires_grad
+        if weight.requires_grad is not requires_grad:
+            weight.requires_grad = requires_grad
     for part, name, buffer, copy in buffers:
         if not torch.equal(buffer, copy):
             with torch.no_grad():
