@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +16,12 @@ from attrib import METHODS
 from attrib.core.cost import count
 from attrib.metrics import Curves, Protocol, curves
 from attrib.metrics.refine import FIRST
+from benchmarks import adaptive
 from tests import data, nets, realnets
 from tests.sweeps import DENSE
 
 DOUBLE = torch.float64
+ROOT = Path(__file__).parents[1]
 H, W = 16, 14  # 224 pixels: 225 possible points
 
 
@@ -269,3 +273,30 @@ def test_normalised_areas_know_both_ends_of_a_curve_whatever_its_points() -> Non
         mine, other = some.auc(name, normalised=True), every.auc(name, normalised=True)
         torch.testing.assert_close(mine, other, atol=0.1, rtol=0, equal_nan=True)
     assert not every.auc("deletion", normalised=True).isnan().any()
+
+
+# --- what is published ---------------------------------------------------------------------------------------------
+
+
+def test_the_published_table_is_that_of_the_stored_results() -> None:
+    told = json.loads((ROOT / "benchmarks/results/adaptive.json").read_text())["results"]
+    page = (ROOT / "docs/how-to/choose-a-protocol.md").read_text()
+    assert adaptive.table(told) in page
+    assert f"On {len(told['curves'])} curves" in page
+    for label, one in told["protocols"].items():
+        if label.startswith("adaptive"):
+            beyond = sum(error > float(label.partition("=")[2]) for error in one["error"])
+            assert beyond == (2 if label.endswith("0.005") else 0)
+
+
+@data.needs_data
+def test_the_published_results_can_be_measured_again(capsys: Any, tmp_path: Path) -> None:
+    assert adaptive.main(["--nets", "mnist_cnn", "--out", str(tmp_path / "new.json")]) == 0
+    again = json.loads((tmp_path / "new.json").read_text())["results"]
+    told = json.loads((ROOT / "benchmarks/results/adaptive.json").read_text())["results"]
+    stored = {curve: i for i, curve in enumerate(told["curves"])}
+    places = [stored[curve] for curve in again["curves"]]
+    assert capsys.readouterr().out == adaptive.table(again) + "\n"
+    for label, one in again["protocols"].items():
+        other = told["protocols"][label]
+        torch.testing.assert_close(one["error"], [other["error"][i] for i in places], atol=2e-3, rtol=0)
