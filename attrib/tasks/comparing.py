@@ -60,7 +60,8 @@ def compare(
 
     Convention:
         - images are read, explained and measured one at a time; one that cannot be read is noted and the rest go on.
-        - passes, seconds and memory are those of the map alone, not of measuring it.
+        - passes, seconds and memory are those of the map alone, not of measuring it; a pass that several methods read
+          counts for each of them.
         - a method that does not beat every control is marked in the table.
 
     Args:

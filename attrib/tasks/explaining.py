@@ -55,6 +55,7 @@ def explain(
         - every method answers the same question: the class is decided once, on the untouched image.
         - an image that cannot be read and a method that fails are noted in ``failures`` and the others go on; if all
           fail, the first error is raised.
+        - methods share passes, see `attrib.attribute_all`; their maps are, bit for bit, those of each method alone.
         - the model and its weights are left as they were; pictures are preprocessed as the model wants.
 
     Args:
