@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -65,13 +65,22 @@ class Tape:
 
 _STALE = -1
 # What hands numbers to Python, from where they may come back as something that looks like a constant.
-_LEAVES_TORCH = frozenset({"numpy", "__array__", "tolist", "item", "__dlpack__", "data_ptr", "__bool__", "__float__"})
+_LEAVES_TORCH = frozenset({
+    "numpy", "__array__", "tolist", "item", "__dlpack__", "data_ptr", "untyped_storage", "storage", "__bool__",
+    "__float__",
+})  # fmt: skip
+_HALF = (torch.float16, torch.bfloat16)
+_PLAIN = (Tensor, int, float, complex, str, bytes, type(None))
 
 
 class _NoEscape(TorchFunctionMode):
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") in _LEAVES_TORCH:
-            raise NotReplayableError(f"it reads values back into Python (Tensor.{func.__name__})")
+            raise self.recorder.refuse(f"it reads values back into Python (Tensor.{func.__name__})")
         return func(*args, **(kwargs or {}))
 
 
@@ -81,12 +90,22 @@ class Recorder(TorchDispatchMode):
     def __init__(self, inputs: tuple[Tensor, ...]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.tape = Tape()
+        self.reasons: list[str] = []
         self._ids: Any = WeakTensorKeyDictionary()
         self.tape.inputs = tuple(self._new(x) for x in inputs)
 
-    def _new(self, value: Tensor, constant: bool = False) -> int:
+    def refuse(self, reason: str) -> NotReplayableError:
+        """The error to raise; the reason stands even if the model catches it."""
+        self.reasons.append(reason)
+        return NotReplayableError(reason)
+
+    def _number(self, value: Tensor) -> int:
         number = len(self.tape.shapes)
         self.tape.shapes[number] = tuple(value.shape)
+        return number
+
+    def _new(self, value: Tensor, constant: bool = False) -> int:
+        number = self._number(value)
         if constant:
             self.tape.constants[number] = value
         self._ids[value] = number
@@ -96,36 +115,62 @@ class Recorder(TorchDispatchMode):
         """The recorded value of a Tensor; one that nothing recorded has made is a constant."""
         number = self._ids.get(value)
         if number == _STALE:
-            raise NotReplayableError("it changes a tensor in place that another one looks into")
+            raise self.refuse("it changes a tensor in place that another one looks into")
         return Ref(self._new(value, constant=True) if number is None else number)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.ops.aten._local_scalar_dense.default:
-            raise NotReplayableError("what it does depends on values of its input")
-        noted_args, noted_kwargs = tree_map_only(Tensor, self.ref, (args, kwargs))
-        out = func(*args, **kwargs)
-        self._note(func, noted_args, noted_kwargs, out, args)
+            raise self.refuse("what it does depends on values of its input")
+        with torch._C.DisableTorchFunction():  # what is done here, the model does not do
+            noted_args, noted_kwargs = tree_map_only(Tensor, self.ref, (args, kwargs))
+            out = func(*args, **kwargs)
+            self._note(func, noted_args, noted_kwargs, out, args)
         return out
 
     def _note(self, func: Any, args: Any, kwargs: Any, out: Any, given: Any) -> None:
-        made = [leaf for leaf in tree_flatten(out)[0] if isinstance(leaf, Tensor)]
+        leaves = tree_flatten(out)[0]
+        made = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         call = Call(str(func).removeprefix("aten."), tuple(args), kwargs, ())
         fixed = all(number in self.tape.constants for number in call.refs())
         if fixed and torch.Tag.nondeterministic_seeded in func.tags:
-            raise NotReplayableError(f"it draws random numbers ({call.op})")
+            raise self.refuse(f"it draws random numbers ({call.op})")
+        if not fixed:
+            self._refuse_values(leaves)
         if func._schema.is_mutable:
-            self._changed_in_place(given[0], made, fixed)
+            self._changed_in_place(func, given[0], made, fixed)
+            call = call if fixed else self._keeping_dtype(call, given)
         outs = tuple(self._new(one, constant=fixed) for one in made)
         if not fixed:
-            self.tape.calls.append(Call(call.op, call.args, kwargs, outs))
+            self.tape.calls.append(replace(call, outs=outs))
 
-    def _changed_in_place(self, target: Any, made: list[Tensor], fixed: bool) -> None:
-        if not (len(made) == 1 and made[0] is target):
-            raise NotReplayableError("it writes into a tensor that was given to it")
+    def _refuse_values(self, made: list[Any]) -> None:
+        """Numbers and truth values of activations (`torch.equal`), and precisions in which folding is not exact."""
+        for value in made:
+            if not isinstance(value, Tensor) and value is not None:
+                raise self.refuse("what it does depends on values of its input")
+            if isinstance(value, Tensor) and value.dtype in _HALF:
+                raise self.refuse(f"it computes in {str(value.dtype).removeprefix('torch.')}")
+
+    def _keeping_dtype(self, call: Call, given: Any) -> Call:
+        """What is done in place keeps the dtype of its target; done anew, it may need a conversion."""
+        target = given[0]
+        if all(one.dtype == target.dtype for one in given if isinstance(one, Tensor)):
+            return call
+        number = self._number(target)
+        self.tape.calls.append(replace(call, outs=(number,)))
+        return Call("_to_copy.default", (Ref(number),), {"dtype": target.dtype}, ())
+
+    def _changed_in_place(self, func: Any, target: Any, made: list[Tensor], fixed: bool) -> None:
+        if not (len(made) == 1 and made[0] is target) or any(one.is_out for one in func._schema.arguments):
+            raise self.refuse("it writes into a tensor that was given to it")
         if not fixed and self._ids.get(target) in self.tape.constants:
-            raise NotReplayableError("it writes into a tensor that outlives the forward pass")
+            raise self.refuse("it writes into a tensor that outlives the forward pass")
         where = target.untyped_storage()._cdata
+        if fixed:
+            read = {number for call in self.tape.calls for number in call.refs()} & set(self.tape.constants)
+            if any(self.tape.constants[number].untyped_storage()._cdata == where for number in read):
+                raise self.refuse("it changes a constant that it has used before")
         for other in list(self._ids):
             if other is not target and other.untyped_storage()._cdata == where:
                 self._ids[other] = _STALE
@@ -139,12 +184,18 @@ def record(run: Callable[..., Any], inputs: tuple[Tensor, ...]) -> tuple[Tape, R
     """
     recorder = Recorder(inputs)
     try:
-        with torch.no_grad(), _NoEscape(), recorder:
+        with torch.no_grad(), _NoEscape(recorder), recorder:
             output = run(*inputs)
     except Exception as exc:
-        if (reason := _of_recording(exc)) is not None:
+        reason = recorder.reasons[0] if recorder.reasons else _of_recording(exc)
+        if reason is not None:
             raise NotReplayableError(reason) from exc
         raise
+    if recorder.reasons:  # the model has caught the error and gone on
+        raise NotReplayableError(recorder.reasons[0])
+    for leaf in tree_flatten(output)[0]:
+        if not isinstance(leaf, _PLAIN):
+            raise NotReplayableError(f"it returns a {type(leaf).__name__}, whose tensors cannot be seen")
     recorder.tape.output = tree_map_only(Tensor, recorder.ref, output)
     return recorder.tape, recorder
 
