@@ -128,7 +128,7 @@ def test_convention_occlusion_map_has_the_unit_of_the_score_and_hides_all_channe
     assert_close(Occlusion(nn.Sequential(NET, Stretch(3.0)), window=2).attribute(X, 2), 3 * maps)
     seen: list[Tensor] = []
     handle = NET.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    Occlusion(NET, window=2, stride=2, baseline=9.0).attribute(X, 2)
+    Occlusion(NET, window=2, stride=2, baseline=9.0, exact_dense=True).attribute(X, 2)
     handle.remove()
     hidden = torch.cat(seen[1:]) == 9.0
     assert set(hidden.sum((1, 2, 3)).tolist()) == {3 * 4}
@@ -259,6 +259,9 @@ def test_convention_guided_gradcam_keeps_its_pattern_when_the_upper_weights_are_
 # --- costs
 
 
+DENSE = {"window": 4, "stride": 2, "exact_dense": True}
+
+
 @pytest.mark.parametrize(
     ("name", "options", "forwards", "backwards", "says"),
     [
@@ -270,8 +273,8 @@ def test_convention_guided_gradcam_keeps_its_pattern_when_the_upper_weights_are_
         ("gradcam", {"layer": "auto"}, 2, 1, '``layer="auto"`` one more forward'),
         ("guided_gradcam", {"layer": "conv2"}, 1, 2, "one forward and two backward passes"),
         ("guided_gradcam", {"layer": "auto"}, 2, 2, '``layer="auto"`` one more forward'),
-        ("occlusion", {"window": 4, "stride": 2}, 3 * 2 + 1, 0, "one forward pass per window position and example"),
-        ("occlusion", {"window": 4, "stride": 2, "batch_size": 3}, 3 * 2 + 1, 0, "plus one; no gradient"),
+        ("occlusion", DENSE, 3 * 2 + 1, 0, "one forward pass per window position and example"),
+        ("occlusion", {**DENSE, "batch_size": 3}, 3 * 2 + 1, 0, "plus one; no gradient"),
     ],
 )  # fmt: skip
 def test_a_method_costs_what_it_says(
@@ -285,3 +288,14 @@ def test_a_method_costs_what_it_says(
     assert says in section(name, "Cost")
     assert seen["forwards"] == forwards * len(X)
     assert (cost.forwards, cost.backwards) == (forwards * len(X), backwards * len(X))
+
+
+def test_occlusion_runs_a_model_that_can_be_replayed_three_times() -> None:
+    seen: list[int] = []
+    model = nets.make("module")
+    model.register_forward_hook(lambda _m, args, _o: seen.append(len(args[0])))
+    with count() as cost:
+        Occlusion(model, window=4, stride=2).attribute(X, 2)
+    assert "three times itself (clean, recorded, verified under one window)" in section("occlusion", "Cost")
+    assert seen == [len(X)] * 3
+    assert cost.forwards >= (3 * 2 + 3) * len(X)

@@ -175,6 +175,30 @@ class Windows:
 
 
 @dataclass(frozen=True)
+class Some:
+    """A few of many local masks."""
+
+    masks: LocalMasks
+    chosen: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @property
+    def boxes(self) -> Sequence[Box]:
+        """Boxes of the chosen masks."""
+        return [self.masks.boxes[i] for i in self.chosen]
+
+    def batch(self, start: int, stop: int, like: Tensor) -> Tensor:
+        """Masks ``start`` to ``stop``."""
+        return torch.cat([self.masks.batch(i, i + 1, like) for i in self.chosen[start:stop]])
+
+    def crop(self, positions: Tensor, y: tuple[Tensor, int], x: tuple[Tensor, int], like: Tensor) -> Tensor | None:
+        """Windows of some masks."""
+        return self.masks.crop(torch.tensor(self.chosen)[positions], y, x, like)
+
+
+@dataclass(frozen=True)
 class Ranked:
     """Hide the lowest-ranked units of each example, so many in each mask.
 
@@ -203,10 +227,17 @@ class Ranked:
 
     def batch(self, start: int, stop: int, like: Tensor) -> Tensor:
         """Masks ``start`` to ``stop``, ``(k, N, 1, H, W)``."""
-        counts, reverse, rank = self.counts[start:stop], self.reverse, self.rank
+        rank, counts = self.rank[None], self.counts[start:stop]
         if self.order is not None:
-            rank = rank[self.order[start:stop], torch.arange(rank.shape[1], device=rank.device)]
-        hidden = rank < (counts[:, None] if counts.ndim == 1 else counts)[..., None, None]
-        if isinstance(reverse, Tensor):
-            return (hidden == reverse[start:stop, :, None, None])[:, :, None].to(like)
-        return (hidden if reverse else ~hidden)[:, :, None].to(like)
+            examples = torch.arange(self.rank.shape[1], device=self.rank.device)
+            index = self.order[start:stop] * len(examples) + examples
+            rank = self.rank.flatten(0, 1).index_select(0, index.flatten()).unflatten(0, index.shape)
+        counts = (counts[:, None] if counts.ndim == 1 else counts)[..., None, None]
+        keep = torch.empty(torch.broadcast_shapes(rank.shape, counts.shape), dtype=like.dtype, device=rank.device)
+        torch.lt(rank, counts, out=keep)  # twice as fast as making truth values and turning them into numbers
+        if isinstance(self.reverse, Tensor):
+            side = torch.where(self.reverse[start:stop, :, None, None], 1, -1).to(keep)
+            keep.mul_(side).add_((1 - side) / 2)
+        elif not self.reverse:
+            keep.neg_().add_(1)
+        return keep[:, :, None].to(like)

@@ -20,9 +20,10 @@ from attrib.core.incremental.engine import Replay, kept_replay
 from attrib.core.incremental.record import NotReplayableError
 from attrib.core.masks import Masks
 from attrib.core.objective import Acts, Objective
-from attrib.core.options import SweepOptions, auto_rows, check_options, is_out_of_memory
+from attrib.core.options import SweepOptions, auto_rows, check_options
+from attrib.core.pace import Pace
 from attrib.core.query import Query
-from attrib.errors import LayerError, ModelError
+from attrib.errors import LayerError
 
 log = logging.getLogger("attrib")
 
@@ -30,14 +31,6 @@ log = logging.getLogger("attrib")
 _WORTH_RECORDING = 8
 
 Scores = Iterator[tuple[Tensor, Tensor]]
-
-
-@dataclass
-class Pace:
-    """How the next forward passes run; a failure that has a remedy changes it."""
-
-    rows: int
-    channels_last: bool
 
 
 @dataclass(frozen=True)
@@ -199,19 +192,28 @@ def _replay(job: Job, masks: Masks) -> Replay | None:
 
 def _dense_scores(job: Job, masks: Masks, replay: Replay | None) -> Scores:
     """Whole rows, one batch after the other."""
-    size = job.options.get("batch_size", "auto")
-    rows = auto_rows(job.what if job.at is None else job.query.inputs[0]) if size == "auto" else size
-    pace = Pace(rows, job.options.get("channels_last", True))
-    done = 0
+    pace, n, done = _pace(job, replay), len(job.what), 0
     while done < len(masks):
-        keep = masks.batch(done, min(done + max(1, pace.rows // len(job.what)), len(masks)), job.what)
+        keep = masks.batch(done, min(done + max(1, pace.rows // n), len(masks)), job.what)
         try:
-            score = job.score(keep, pace, replay)
+            with pace.timed(n * len(keep), job.what.device):
+                score = job.score(keep, pace, replay)
         except RuntimeError as exc:
-            pace = _remedy(pace, len(job.what) * len(keep), exc)
+            pace.remedy(n * len(keep), exc)
             continue
         yield torch.arange(done, done + len(keep)), score
         done += len(keep)
+
+
+def _pace(job: Job, replay: Replay | None) -> Pace:
+    """How many rows to begin with; ``"auto"`` looks for more by timing the first batches."""
+    size, channels_last = job.options.get("batch_size", "auto"), job.options.get("channels_last", True)
+    if size != "auto":
+        return Pace(size, channels_last)
+    x = job.query.inputs[0] if job.at else job.what
+    threads = torch.get_num_threads()
+    key = replay and (replay.program.geometry, tuple(x.shape[1:]), x.dtype, replay.dtype, x.device, threads)
+    return Pace(auto_rows(x), channels_last, key)
 
 
 def _refuse_later(query: Query, at: str | None) -> None:
@@ -219,14 +221,3 @@ def _refuse_later(query: Query, at: str | None) -> None:
     layers, acts = query.clean.goal.layers, query.clean.acts
     if at and layers and all(acts.place(layer) < acts.place(at) for layer in layers):
         raise LayerError(f"layer {at!r} must come before the target; it comes after {', '.join(layers)}.")
-
-
-def _remedy(pace: Pace, rows: int, exc: RuntimeError) -> Pace:
-    """Return a pace that avoids the failure, or raise it."""
-    if is_out_of_memory(exc) and pace.rows > 1:
-        torch.cuda.empty_cache()  # does nothing where CUDA is not in use
-        return replace(pace, rows=max(1, min(pace.rows, rows) // 2))
-    cause = exc.__cause__ if isinstance(exc, ModelError) else exc
-    if pace.channels_last and "view size is not compatible" in str(cause):
-        return replace(pace, channels_last=False)
-    raise exc

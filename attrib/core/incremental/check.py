@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from attrib.core import cost
 from attrib.core.cost import Deviation
+from attrib.core.pace import Pace
 from attrib.errors import ModelError
 
 if TYPE_CHECKING:
@@ -87,8 +88,6 @@ def _compare(job: Job, masks: Masks, seen: dict[int, Tensor], what: str, largest
 
 def exact_score(job: Job, masks: Masks, number: int) -> Tensor:
     """The score under one mask from the model itself, in full precision."""
-    from attrib.core.perturb import Pace
-
     keep = masks.batch(number, number + 1, job.what)
     score = job.exactly.score(keep, Pace(len(job.what), channels_last=False), None)
     return score[..., 0, :]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from attrib.core.incremental.check import drawn
 from attrib.core.incremental.engine import Local, Replay
 from attrib.core.incremental.plan import Plan, make_plan
-from attrib.core.masks import Box, LocalMasks, Masks
+from attrib.core.masks import LocalMasks, Masks, Some
 from attrib.core.options import auto_rows
 
 if TYPE_CHECKING:
@@ -24,30 +23,6 @@ _BUDGET = {"cpu": 64 << 20, "cuda": 1 << 30}
 _WORTH = 0.9
 _REACHES = (0.1, 0.2, 0.35, 0.5, 0.7)
 _CALIBRATION = 6
-
-
-@dataclass(frozen=True)
-class Some:
-    """A few of many local masks."""
-
-    masks: LocalMasks
-    chosen: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    @property
-    def boxes(self) -> Sequence[Box]:
-        """Boxes of the chosen masks."""
-        return [self.masks.boxes[i] for i in self.chosen]
-
-    def batch(self, start: int, stop: int, like: Tensor) -> Tensor:
-        """Masks ``start`` to ``stop``."""
-        return torch.cat([self.masks.batch(i, i + 1, like) for i in self.chosen[start:stop]])
-
-    def crop(self, positions: Tensor, y: tuple[Tensor, int], x: tuple[Tensor, int], like: Tensor) -> Tensor | None:
-        """Windows of some masks."""
-        return self.masks.crop(torch.tensor(self.chosen)[positions], y, x, like)
 
 
 def local_scores(job: Job, masks: Masks, replay: Replay) -> Scores | None:
