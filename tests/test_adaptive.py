@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from attrib.metrics import Curves, Protocol, curves
 from attrib.metrics.refine import FIRST
 from benchmarks import adaptive
 from tests import data, nets, realnets
+from tests.oracles import adaptive as oracle
 from tests.sweeps import DENSE
 
 DOUBLE = torch.float64
@@ -60,6 +62,27 @@ def noise(n: int = 2, h: int = 8, w: int = 6, seed: int = 5) -> Tensor:
 
 def net() -> nn.Module:
     return nets.fill(nets.Chain()).to(DOUBLE)
+
+
+# --- a second, independent computation ------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.3, 1.0, 3.0]), st.sampled_from([0.05, 0.01, 0.003]), st.sampled_from([225, 113, 33, 20]))  # fmt: skip  # noqa: E501
+def test_the_points_are_those_that_a_loop_over_intervals_chooses(
+    seed: int, jumps: float, tolerance: float, most: int
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    scores = (torch.randn(225, generator=draw, dtype=DOUBLE).sign() * torch.rand(225, generator=draw) ** (4 / jumps)).cumsum(0)  # fmt: skip  # noqa: E501
+    removed = [floor(i * 224 / (most - 1) + 0.5) for i in range(most)]
+    chosen, left = oracle.measure(lambda i: float(scores[removed[i]]), most - 1, tolerance)
+    found = follow(scores, tolerance=tolerance, max_steps=most)
+    fraction = found.curve("deletion")[0][0]
+    if 224 % (most - 1) == 0:  # the possible points are equally spaced in units
+        assert (fraction * 224).round().long().tolist() == [removed[i] for i in chosen]
+        torch.testing.assert_close(float(found.integration_error("deletion")), left)
+    else:
+        assert set((fraction * 224).round().long().tolist()) <= set(removed)
 
 
 # --- how far off the area is --------------------------------------------------------------------------------------

@@ -227,14 +227,14 @@ class Ranked:
 
     def batch(self, start: int, stop: int, like: Tensor) -> Tensor:
         """Masks ``start`` to ``stop``, ``(k, N, 1, H, W)``."""
-        rank, counts = self.rank[None], self.counts[start:stop]
+        rank, counts = self.rank, self.counts[start:stop]
         if self.order is not None:
-            examples = torch.arange(self.rank.shape[1], device=self.rank.device)
+            examples = torch.arange(rank.shape[1], device=rank.device)
             index = self.order[start:stop] * len(examples) + examples
-            rank = self.rank.flatten(0, 1).index_select(0, index.flatten()).unflatten(0, index.shape)
+            rank = rank.flatten(0, 1).index_select(0, index.flatten()).reshape(*index.shape, *rank.shape[2:])
         counts = (counts[:, None] if counts.ndim == 1 else counts)[..., None, None]
-        keep = torch.empty(torch.broadcast_shapes(rank.shape, counts.shape), dtype=like.dtype, device=rank.device)
-        torch.lt(rank, counts, out=keep)  # twice as fast as making truth values and turning them into numbers
+        keep = rank.new_empty((len(counts), *rank.shape[-3:]), dtype=like.dtype)
+        torch.lt(rank, counts, out=keep)  # at once as numbers: truth values would have to be turned into them
         if isinstance(self.reverse, Tensor):
             side = torch.where(self.reverse[start:stop, :, None, None], 1, -1).to(keep)
             keep.mul_(side).add_((1 - side) / 2)

@@ -38,7 +38,7 @@ class Curve:
 
     @property
     def slack(self) -> Tensor:
-        """Most that the area can be off, ``(T, N)``, if the score is monotone between neighbouring points."""
+        """Most that the area can be off, ``(T, N)``: `unseen`, or if the score is monotone between the points."""
         return (
             self.unseen
             if self.unseen is not None
@@ -127,8 +127,8 @@ class Curves:
         A score that collapses within the first of 25 steps leaves an area of 0.02, give or take 0.02: two such methods
         cannot be told apart with so few points.
 
-        With ``steps="adaptive"``: the estimate that was brought below the tolerance, of the distance to the area of
-        all ``max_steps`` points. It holds for monotone curves too, and counts bumps where a curve turns.
+        With ``steps="adaptive"``: what was brought below the tolerance, the most that the area can be off that of all
+        ``max_steps`` points, if between its points the score is monotone or a tent no steeper than its surroundings.
         """
         read = [self._get(one) for one in (("morf", "lerf") if name == "srg" else (name,))]
         return torch.stack([curve.slack[: curve.averaged].mean(0) for curve in read]).sum(0)
