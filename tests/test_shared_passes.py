@@ -189,6 +189,28 @@ def test_methods_that_declare_nothing_run_on_their_own() -> None:
         assert all(torch.equal(maps, method.attribute(x, one)) for maps, one in zip(found[label], (1, 2), strict=True))
 
 
+def test_without_any_gradient_there_is_nothing_to_share() -> None:
+    model, x = nets.make("module"), nets.batch(2)
+    method = Occlusion(model, window=4)
+    assert torch.equal(attribute_all({"only": method}, x, [1])["only"][0], method.attribute(x, 1))
+
+
+def test_the_clean_activations_of_a_layer_that_was_not_kept_are_made() -> None:
+    class Clean(Saliency):
+        """Looks at a layer, but reads a gradient at the inputs only."""
+
+        def passes(self, layer: str | None) -> tuple[Backward, ...]:
+            return (Backward(),)
+
+        def _attribute(self, query: Query) -> tuple[Tensor, ...]:
+            return (query.gradient().grad[0] * query.clean.acts["conv2"].mean(),)
+
+    model, x = nets.make("module"), nets.batch(2)
+    alone = Clean(model, "conv2").attribute(x, 1)
+    found = attribute_all({"clean": Clean(model, "conv2"), "cam": GradCAM(model, "conv1")}, x, [1])
+    assert torch.equal(found["clean"][0], alone)
+
+
 def test_a_method_that_asks_for_more_than_it_declared_gets_it() -> None:
     class More(Saliency):
         def _attribute(self, query: Query) -> tuple[Tensor, ...]:

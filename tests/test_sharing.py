@@ -119,6 +119,13 @@ def test_no_backward_pass_is_made_for_a_rule_that_finds_nothing() -> None:
     assert found.costs["saliency"].shared_backwards == found.costs["saliency"].shared_forwards == 0
 
 
+def test_a_network_without_a_layer_to_be_found_fails_for_those_that_look_for_one() -> None:
+    found = explain(nets.fill(nets.Linear()), nets.batch(2), ["gradcam", "saliency", "guided_gradcam"], target=1)
+    assert found.methods == ("saliency",)
+    assert [(one.method, one.error) for one in found.failures] == [("gradcam", "LayerError"), ("guided_gradcam", "LayerError")]  # fmt: skip  # noqa: E501
+    assert all("no layer can be picked" in one.message for one in found.failures)
+
+
 def test_methods_keep_the_order_in_which_they_were_asked_for() -> None:
     methods = ["occlusion", "saliency", "gradcam"]
     found: Explanation = explain(nets.make("module"), nets.batch(1), {"o": Occlusion, **{m: m for m in methods}})

@@ -75,8 +75,8 @@ class SharedPass:
         - every gradient is, bit for bit, the one that a pass of its own gives: autograd visits the nodes of a graph in
           one order, whatever else is asked. (A model that runs other kernels where gradients are recorded, such as
           `torch.nn.MultiheadAttention`, may round differently before the layer where a pass of its own starts.)
-        - objectives are differentiated one after another: batched gradients (``is_grads_batched``) round differently, and
-          were no faster on a CPU.
+        - objectives are differentiated one after another: batched gradients (``is_grads_batched``) round differently,
+          and were no faster on a CPU.
         - no weight gradient is computed and no ``.grad`` is touched.
 
     Memory: one graph, freed after the last wanted backward pass; the gradients of an objective until `forget`.

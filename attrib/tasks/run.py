@@ -10,8 +10,8 @@ from typing import Any, TypeAlias, TypeVar
 
 from torch import Tensor
 
-from attrib.core.attribution import Attribution, frozen
-from attrib.core.layers import auto_layer, resolve, unwrap
+from attrib.core.attribution import Attribution
+from attrib.core.layers import resolve, unwrap
 from attrib.core.objective import Objective
 from attrib.errors import InputError
 from attrib.registry import METHODS
@@ -56,7 +56,7 @@ class Runner:
     Attributes:
         label: its name in tables.
         method: the instance.
-        layer: where it looks: None is the inputs; ``"auto"`` until the first run.
+        layer: where it looks: None is the inputs; ``"auto"`` until the first batch.
     """
 
     label: str
@@ -64,10 +64,7 @@ class Runner:
     layer: str | None
 
     def run(self, x: Tensor, goal: Objective) -> tuple[Tensor, Spent]:
-        """Maps ``(N, 1, h, w)`` on the CPU, and what they took; finding the layer is not counted."""
-        if self.layer == "auto":
-            with frozen(self.method.model):
-                self.layer = auto_layer(self.method.model, (x,))
+        """Maps ``(N, 1, h, w)`` on the CPU, and what they took."""
         with measured(x.device) as meter:
             maps = self.method.attribute(x, goal, self.layer)
         return maps.cpu(), meter.spent
