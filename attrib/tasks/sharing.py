@@ -102,12 +102,14 @@ class Sharing:
         known = {one.label: (one.method, one.layer) for one in self.runners if one.layer != "auto"}
         sharing = {label: (method, layer) for label, (method, layer) in known.items() if method.passes(layer)}
         query = Query(self.network.model, (x,), objectives[0])
-        try:
+        with suppress(
+            Exception
+        ):  # too little memory for the graph, or a model that fails: alone it may be another story
             with measured(x.device) as meter:
                 together = Together(sharing, query, objectives)
-        except Exception:  # too little memory for the graph, or a model that fails: alone it may be another story
-            with measured(x.device) as meter:
-                together = Together({}, query, objectives)
+            return together, meter
+        with measured(x.device) as meter:
+            together = Together({}, query, objectives)
         return together, meter
 
     def _maps(
