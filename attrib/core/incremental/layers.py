@@ -137,12 +137,13 @@ def _avg_pool(compiler: Compiler, call: Call) -> None:
     shape = compiler.shape(call.outs[0])
     total = compiler.fresh(shape)
     compiler.add(call.op, Kind.LOCAL, total, run, form, inputs=(number,), local=local)
-    ones = torch.ones(1, 1, *compiler.shape(number)[2:])
+    ones = torch.ones(1, 1, *compiler.shape(number)[2:], dtype=torch.float64)
     mean = F.avg_pool2d(ones, kernel, stride, pad, ceil, count_pad)
     inverse = mean / F.avg_pool2d(ones, kernel, stride, pad, ceil, True, 1)
-    like = next(iter(compiler.tape.constants.values()), ones)
-    share = compiler.fresh(tuple(inverse.shape), inverse.to(like.device, like.dtype))
-    compiler.add("mul.Tensor", Kind.JOIN, call.outs[0], lambda xs, _, __: xs[0] * xs[1], form, inputs=(total, share))
+    share = compiler.fresh(tuple(inverse.shape), inverse)
+    compiler.add(
+        "mul.Tensor", Kind.JOIN, call.outs[0], lambda xs, _, __: xs[0] * xs[1].to(xs[0]), form, inputs=(total, share)
+    )
 
 
 @rule("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "_native_batch_norm_legit_no_training")
@@ -208,6 +209,8 @@ def _linear(compiler: Compiler, call: Call) -> None:
     number = compiler.only(call)
     if x != Ref(number):
         raise NotReplayableError(f"{call.op} multiplies by something that depends on the input")
+    if call.op.startswith("addmm") and len(compiler.shape(call.args[0].id)) > 1:
+        raise NotReplayableError(f"{call.op} may add a constant that was made for this number of examples")
     form = compiler.forms[number]
     shape = compiler.shape(call.args[-1].id)
     rows = form is not None and form.axes is None
