@@ -28,7 +28,8 @@ def to_rows(value: Tensor, form: Form) -> Tensor:
     """A map as ``(N, h, w, the rest)`` in contiguous memory."""
     if form.axes is None:
         return value.reshape(-1, form.h, form.w, value.shape[-1])
-    return value.movedim(form.axes, (1, 2)).flatten(3).contiguous()
+    rows = value.movedim(form.axes, (1, 2))
+    return (rows.flatten(3) if rows.ndim > 3 else rows[..., None]).contiguous()
 
 
 def from_rows(rows: Tensor, like: Sequence[int], form: Form) -> Tensor:
