@@ -45,6 +45,8 @@ def _strided(compiler: Compiler, call: Call) -> None:
 def _view(compiler: Compiler, call: Call) -> None:
     number = compiler.only(call)
     form, old, new = compiler.forms[number], compiler.shape(number), compiler.shape(call.outs[0])
+    if call.op == "view.dtype":
+        raise NotReplayableError("it reads memory as another dtype (view)")
     if old == new:
         compiler.alias(call, number)
         return
@@ -178,7 +180,8 @@ def _pad(compiler: Compiler, call: Call) -> None:
 
         y, x = (Local(before=sides.get(axis, (0, 0))[0], after=sides.get(axis, (0, 0))[1]) for axis in (2, 3))
         new = compiler.map_form(call.outs[0])
-        compiler.emit(call, Kind.LOCAL, run_map, new, local=(y, x), fill=value)
+        # Not fresh: a window comes with what surrounds it, so the window itself is passed on.
+        compiler.emit(call, Kind.LOCAL, run_map, new, local=(y, x), fill=value, fresh=False)
     else:
         compiler.whole(call, compiler.map_form(call.outs[0]) if form and form.axes == (2, 3) else None, run)
 
