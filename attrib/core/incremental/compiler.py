@@ -87,9 +87,17 @@ class Compiler:
             if compile_call is None:
                 raise NotReplayableError(f"there is no rule for {call.op}")
             compile_call(self, replace(seen, op=f"{name}.{kind}"))
+        for number in map(self.value, self._results()):
+            if self.is_constant(number) and self.rows > 1 and self.shape(number)[:1] == (self.rows,):
+                raise NotReplayableError("it returns a constant that was made for this number of examples")
+            if not self.is_constant(number) and number not in self.forms:
+                raise NotReplayableError("it returns a side result of an operation")
+
+    def _results(self) -> set[int]:
+        return {leaf.id for leaf in tree_flatten(self.tape.output)[0] if isinstance(leaf, Ref)} | set(self.keep)
 
     def _needed(self) -> list[Call]:
-        wanted = {leaf.id for leaf in tree_flatten(self.tape.output)[0] if isinstance(leaf, Ref)} | set(self.keep)
+        wanted = self._results()
         found = []
         for call in reversed(self.tape.calls):
             if wanted & set(call.outs) and self.source not in call.outs:
@@ -177,10 +185,22 @@ def is_even(compiler: Compiler, call: Call, form: Form) -> bool:
     return True
 
 
+def _refuse_mixing(compiler: Compiler, call: Call, out: tuple[int, ...]) -> None:
+    """Broadcasting aligns axes from the last on, so examples stay apart only in operands with all axes."""
+    for number in call.refs():
+        shape = compiler.shape(number)
+        if compiler.is_constant(number):
+            if len(shape) == len(out) and shape[0] != 1:
+                raise NotReplayableError(f"{call.op} reads a constant that was made for this number of examples")
+        elif len(shape) < len(out):
+            raise NotReplayableError(f"{call.op} mixes the examples of a batch")
+
+
 def compile_pointwise(compiler: Compiler, call: Call) -> None:
     """One operand and numbers or even constants: what changes is where the operand changes."""
     operands = compiler.operands(call)
     out = compiler.shape(call.outs[0])
+    _refuse_mixing(compiler, call, out)
     if len(operands) > 1:
         _compile_join(compiler, call, operands)
         return

@@ -60,7 +60,8 @@ class Program:
     @cached_property
     def geometry(self) -> Hashable:
         """All that decides which windows change, and no weights."""
-        return self.source, tuple((s.kind, s.inputs, s.out, s.local, s.form, s.macs) for s in self.steps), self.results
+        steps = tuple((s.kind, s.inputs, s.out, s.local, s.form, s.macs) for s in self.steps)
+        return self.source, self.forms.get(self.source), steps, self.results
 
     @cached_property
     def results(self) -> tuple[int, ...]:
@@ -154,8 +155,12 @@ class Weights(dict[int, Tensor]):
 
 def finish(program: Program, env: Mapping[int, Tensor]) -> tuple[Any, dict[str, Tensor]]:
     """The model's output and the kept activations, as the model itself gives them."""
-    output = tree_map_only(Ref, lambda ref: env[ref.id], program.output)
-    return output, {layer: env[number] for layer, number in program.kept.items()}
+
+    def value(number: int) -> Tensor:
+        return env[number] if number in env else program.constants[number]
+
+    output = tree_map_only(Ref, lambda ref: value(ref.id), program.output)
+    return output, {layer: value(number) for layer, number in program.kept.items()}
 
 
 def run_dense(
