@@ -80,17 +80,24 @@ def kept_replay(
     Raises:
         NotReplayableError: the model must be run itself; the message says why.
     """
-    memory: dict[Any, Replay | NotReplayableError] = vars(query).setdefault("_replays", {})
+    memory: dict[Any, Replay | str] = vars(query).setdefault("_replays", {})
     key = (at, index, layers, dtype, channels_last)
     if key not in memory:
         try:
-            memory[key] = Replay(record_query(query, at, index, layers), dtype, channels_last)
+            program = record_query(query, at, index, layers)
+            _refuse_casts(program, dtype)
+            memory[key] = Replay(program, dtype, channels_last)
         except NotReplayableError as exc:
-            memory[key] = exc
+            memory[key] = str(exc)  # the error itself would keep the query alive, and so would a later one
     found = memory[key]
-    if isinstance(found, NotReplayableError):
-        raise found
+    if isinstance(found, str):
+        raise NotReplayableError(found)
     return found
+
+
+def _refuse_casts(program: Program, dtype: torch.dtype | None) -> None:
+    if dtype is not None and any(step.op.startswith("_to_copy") for step in program.steps):
+        raise NotReplayableError("it chooses dtypes itself, which does not go with autocast")
 
 
 def record_query(query: Query, at: str | None, index: int, layers: tuple[str, ...]) -> Program:
@@ -107,8 +114,11 @@ def record_query(query: Query, at: str | None, index: int, layers: tuple[str, ..
         raise NotReplayableError("further arguments differ from example to example")
     kept: dict[str, Tensor] = {}
 
+    # A value of its own: what a layer gives may be seen elsewhere too, where it is not hidden.
+    edit = {at: torch.clone} if at else None
+
     def run(*inputs: Tensor) -> Any:
-        output, acts = query.run(inputs, *seen)
+        output, acts = query.run(inputs, *seen, edit=edit)
         kept.update({layer: acts[layer] for layer in seen})
         return output
 
@@ -153,8 +163,9 @@ class Local:
         cost.add(forwards=len(source))
         clean = run_dense(program, replay.weights, given, len(source), needed.__contains__)
         clean = {number: value for number, value in clean.items() if number in needed}
+        base = base.reshape((1,) * (source.ndim - base.ndim) + base.shape)
         base = replay.ready(base.to(source))
-        constant = base if base.ndim < 4 or base.shape[2:] == (1, 1) else None
+        constant = base if base.shape[2:] == (1, 1) else None
         if constant is None:
             clean[_BASE] = base.expand(source.shape)
         return cls(
