@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+import attrib.tasks.study
 from attrib import Saliency, compare
 from attrib.core import Query
 from attrib.core.cost import count
-from attrib.metrics import Protocol
+from attrib.metrics import Protocol, curves
 from attrib.tasks.comparing import SEEDS
 from tests import nets
+from tests.sweeps import DENSE
 from tests.tiny import FEW
 
 
-def test_rows_share_the_passes_of_the_image_and_of_the_baseline() -> None:
+def test_rows_share_the_passes_of_the_image_and_of_the_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attrib.tasks.study, "curves", partial(curves, **DENSE))
+
     def passes(controls: bool) -> int:
         with count() as cost:
             found = compare(nets.make("module"), nets.batch(3), ["saliency", "input_x_gradient"], ["srg"], FEW, controls=controls)  # fmt: skip  # noqa: E501
