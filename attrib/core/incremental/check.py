@@ -64,8 +64,9 @@ def _compare(job: Job, masks: Masks, seen: dict[int, Tensor], what: str, largest
     worst, where, top = 0.0, 0, 0.0
     for number, score in seen.items():
         exact = exact_score(job, masks, number)
-        off = float((score - exact).abs().max())
-        if not off <= worst:  # NaN too
+        same = (score == exact) | (score.isnan() & exact.isnan())
+        off = float((score - exact).abs().nan_to_num(float("inf")).masked_fill(same, 0).max())
+        if off > worst:
             worst, where = off, number
         top = max(top, float(exact.abs().max()))
     if what:

@@ -32,8 +32,7 @@ def local_scores(job: Job, masks: Masks, replay: Replay) -> Scores | None:
     plan = make_plan(replay.program, masks.boxes)
     if plan.share > _WORTH:
         return None
-    tolerance = job.options.get("tolerance")
-    if tolerance is not None:
+    if tolerance := job.options.get("tolerance"):
         plan = make_plan(replay.program, masks.boxes, _calibrated(job, masks, replay, tolerance))
     return _run(job, masks, replay, plan)
 
@@ -64,12 +63,14 @@ def _block(job: Job, masks: LocalMasks, replay: Replay, plan: Plan, block: slice
         base = job.base if job.base.ndim < 4 or len(job.base) == 1 else job.base[block]
         inputs = [x[block] for x in job.query.inputs]
         local = Local.of(replay, some, inputs, job.what[block], base, _budget(job, replay))
-    with torch.no_grad():
-        found = local.run(plan)
-        for positions, output, acts in found:
+    found = local.run(plan)
+    while True:
+        with torch.no_grad():  # never around a yield: whoever reads the scores keeps their own mode
+            if (part := next(found, None)) is None:
+                return
+            positions, output, acts = part
             score = job.read(output, acts, block, len(positions))
-            with torch.enable_grad():
-                yield positions, score
+        yield positions, score
 
 
 @dataclass(frozen=True)
