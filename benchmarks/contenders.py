@@ -58,7 +58,8 @@ def _tiny() -> nn.Module:
 def _torchvision(name: str) -> nn.Module:
     import torchvision
 
-    return torchvision.models.get_model(name, weights=None)  # type: ignore[no-any-return]
+    options = {"init_weights": False} if name == "googlenet" else {}  # its own takes a minute
+    return torchvision.models.get_model(name, weights=None, **options)  # type: ignore[no-any-return]
 
 
 NETS: dict[str, tuple[Callable[[], nn.Module], str]] = {
@@ -66,9 +67,12 @@ NETS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "vgg16": (partial(_torchvision, "vgg16"), "features"),
     "resnet18": (partial(_torchvision, "resnet18"), "layer4"),
     "resnet50": (partial(_torchvision, "resnet50"), "layer4"),
+    "googlenet": (partial(_torchvision, "googlenet"), "inception5b"),
+    "mobilenet_v3_large": (partial(_torchvision, "mobilenet_v3_large"), "features"),
+    "vit_b_16": (partial(_torchvision, "vit_b_16"), "conv_proj"),
     "tiny": (_tiny, "0"),  # to try the script with
 }
-DEFAULT_NETS = tuple(name for name in NETS if name != "tiny")
+DEFAULT_NETS = ("alexnet", "vgg16", "resnet18", "resnet50")
 
 
 def task(net: str, size: int, device: str, target: int | None = None, seed: int = 0) -> Task:

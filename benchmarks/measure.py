@@ -90,7 +90,12 @@ def peak(task: Mapping[str, Any], method: str, contender: str, threads: int) -> 
     torch.set_num_threads(threads)
     made = c.task(**task)
     call: c.Call = c.quietly(partial(c.CONTENDERS[method][contender], made))
-    small = made.x[..., :64, :64].clone().requires_grad_()
+    return peak_of(made, call)
+
+
+def peak_of(made: c.Task, call: c.Call) -> int | None:
+    """See `peak`."""
+    small = made.x[..., :64, :64].clone().requires_grad_() if "vit" not in made.net else made.x.clone().requires_grad_()
     torch.autograd.grad(made.model(small).sum(), small)
     if made.x.is_cuda:
         torch.cuda.synchronize(made.x.device)

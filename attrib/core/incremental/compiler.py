@@ -148,6 +148,12 @@ class Compiler:
         self.forms[out] = form
         return step
 
+    def swap(self, old: Step, new: Step) -> None:
+        """Put a step in the place of another; it comes last, because what it makes is new."""
+        self.steps.remove(old)
+        self.steps.append(new)
+        self.forms[new.out] = new.form
+
     def alias(self, call: Call, of: int) -> None:
         """The call's value is another one."""
         self.same[call.outs[0]] = of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -12,14 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attrib.core.incremental.compiler import Compiler, Rules, compile_pointwise, ruler
+from attrib.core.incremental.conv import Convolution, Norm
 from attrib.core.incremental.record import Call, NotReplayableError, Ref
 from attrib.core.incremental.steps import Form, Kind, Local, Site, overload, replay
 
 Weights = Mapping[int, Tensor]
 _POINTWISE = """
-relu hardtanh leaky_relu elu silu gelu mish softplus hardswish hardsigmoid sigmoid tanh exp expm1 log log1p neg abs sqrt
-rsqrt square pow.Tensor_Scalar clamp clamp_min clamp_max threshold sin cos erf sign reciprocal softshrink hardshrink
-rsub.Scalar add sub mul div maximum minimum _prelu_kernel masked_fill.Scalar _to_copy
+hardtanh leaky_relu elu celu silu gelu mish softplus hardswish hardsigmoid sigmoid tanh exp expm1 log log1p neg abs
+sqrt rsqrt square pow.Tensor_Scalar clamp clamp_min clamp_max threshold sin cos erf sign reciprocal softshrink
+hardshrink rsub.Scalar add sub mul div maximum minimum _prelu_kernel masked_fill.Scalar _to_copy
 """
 RULES: Rules = dict.fromkeys(_POINTWISE.split(), compile_pointwise)
 rule = ruler(RULES)
@@ -71,23 +72,27 @@ def _convolution(compiler: Compiler, call: Call) -> None:
         return
 
     ready = compiler.fresh(()), compiler.fresh(())
-
-    def run(xs: Sequence[Tensor], weights: Weights, site: Site) -> Tensor:
-        w, b = weights[ready[0]], weights.get(ready[1])
-        return torch.conv2d(xs[0], w, b, stride, (0, 0) if site.gathered else pad, dilation, groups)
-
+    number_of_bias = bias.id if bias else None
+    conv = Convolution(weight.id, number_of_bias, ready, stride, pad, dilation, groups, compiler.shape(number))
     local = _geometry(compiler, call, number, shape[2:], stride, pad, dilation)
-    form = _form(compiler, call)
-    compiler.emit(
-        call,
-        Kind.LOCAL,
-        run,
-        form,
-        local=local,
-        macs=macs,
-        name=name,
-        weight=(weight.id, bias.id if bias else None, *ready),
-    )
+    step = compiler.emit(call, Kind.LOCAL, conv.run, _form(compiler, call), local=local, macs=macs, name=name)
+    compiler.swap(step, replace(step, conv=conv, prepare=conv.prepare))
+
+
+def _fold(compiler: Compiler, call: Call, change: Callable[[Convolution], Convolution | None]) -> bool:
+    """Make the call part of the convolution in front of it, if nothing else reads what that gives."""
+    number = compiler.only(call)
+    step = next((step for step in compiler.steps if step.out == number), None)
+    if step is None or step.conv is None or compiler.uses[number] != 1 or (conv := change(step.conv)) is None:
+        return False
+    compiler.swap(step, replace(step, out=call.outs[0], conv=conv, run=conv.run, prepare=conv.prepare))
+    return True
+
+
+@rule("relu")
+def _relu(compiler: Compiler, call: Call) -> None:
+    if not _fold(compiler, call, lambda conv: None if conv.relu else conv.with_relu()):
+        compile_pointwise(compiler, call)
 
 
 @rule("max_pool2d_with_indices")
@@ -152,29 +157,23 @@ def _batch_norm(compiler: Compiler, call: Call) -> None:
     if "no_training" not in call.op and call.args[5]:
         raise NotReplayableError("BatchNorm takes its statistics from the batch")
     number = compiler.only(call)
-    norm = (
-        *(None if one is None else one.id for one in (weight, bias, mean, variance)),
-        call.args[-1 if "cudnn" not in call.op else 7],
-    )
-    made = next((i for i, step in enumerate(compiler.steps) if step.out == number), None)
-    if made is not None and compiler.uses[number] == 1:
-        step = compiler.steps[made]
-        if step.weight is not None and step.norm is None:
-            del compiler.steps[made]
-            compiler.steps.append(replace(step, out=call.outs[0], norm=norm))
-            compiler.forms[call.outs[0]] = step.form
-            return
-    form = compiler.forms[number]
+    eps = call.args[7 if "cudnn" in call.op else -1]
+    norm = Norm(weight and weight.id, bias and bias.id, mean.id, variance.id, eps)
+    if _fold(compiler, call, lambda conv: None if conv.relu or conv.norm else conv.with_norm(norm)):
+        return
+    form, ndim = compiler.forms[number], len(compiler.shape(number))
     scale, shift = compiler.fresh(()), compiler.fresh(())
-    even = form is not None and form.axes is not None and 1 not in form.axes
+
+    def prepare(values: dict[int, Tensor], dtype: torch.dtype | None, _channels_last: bool) -> None:
+        for at, value in zip((scale, shift), norm.affine(values), strict=True):
+            values[at] = value.to(dtype or values[norm.mean].dtype).reshape(-1, *(1,) * (ndim - 2))
 
     def run(xs: Sequence[Tensor], weights: Weights, _site: Site) -> Tensor:
         return torch.addcmul(weights[shift], xs[0], weights[scale])
 
-    name = compiler.layer(None if mean is None else mean.id) or "batch_norm"
-    ndim = len(compiler.shape(number))
-    kind = Kind.POINT if even else Kind.WHOLE
-    compiler.emit(call, kind, run, form, norm=(*norm, scale, shift, ndim - 2), name=name)
+    even = form is not None and form.axes is not None and 1 not in form.axes
+    name = compiler.layer(mean.id) or "batch_norm"
+    compiler.emit(call, Kind.POINT if even else Kind.WHOLE, run, form, prepare=prepare, name=name)
 
 
 @rule("native_layer_norm")
@@ -244,6 +243,12 @@ def _resize(compiler: Compiler, call: Call) -> None:
         return
     first = 0 if "adaptive_max" in call.op else None
     compiler.whole(call, compiler.map_form(call.outs[0]), replay(overload(call.op), call, (number,), first=first))
+
+
+@rule("reflection_pad2d", "replication_pad2d", "pixel_shuffle", "pixel_unshuffle")
+def _moved_about(compiler: Compiler, call: Call) -> None:
+    compiler.only(call)
+    compiler.whole(call, compiler.map_form(call.outs[0]))
 
 
 @rule("_softmax", "_log_softmax")

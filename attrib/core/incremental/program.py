@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -118,39 +118,11 @@ class Weights(dict[int, Tensor]):
     def __init__(self, program: Program, dtype: torch.dtype | None = None, channels_last: bool = True) -> None:
         super().__init__(program.constants)
         for step in program.steps:
-            if step.norm is not None and step.weight is None:
-                self._affine(step.norm)
-            elif step.weight is not None:
-                self._convolution(step.weight, step.norm, channels_last)
+            if step.prepare is not None:
+                step.prepare(self, dtype, channels_last)
         if dtype is not None:
             for number, value in self.items():
                 self[number] = value.to(dtype) if value.is_floating_point() else value
-
-    def _scale(self, norm: Sequence[Any]) -> tuple[Tensor, Tensor]:
-        """Scale and shift of a BatchNorm, in double precision."""
-        weight, bias, mean, variance = norm[:4]
-        scale = (self[variance].double() + norm[4]).rsqrt()
-        scale = scale if weight is None else scale * self[weight].double()
-        return scale, (0.0 if bias is None else self[bias].double()) - self[mean].double() * scale
-
-    def _affine(self, norm: Sequence[Any]) -> None:
-        scale, shift = self._scale(norm)
-        dtype = self[norm[2]].dtype
-        self[norm[5]], self[norm[6]] = (one.to(dtype).reshape(-1, *(1,) * norm[7]) for one in (scale, shift))
-
-    def _convolution(
-        self, of: tuple[int, int | None, int, int], norm: Sequence[Any] | None, channels_last: bool
-    ) -> None:
-        weight_id, bias_id, ready, ready_bias = of
-        weight, bias = self[weight_id], None if bias_id is None else self[bias_id]
-        if norm is not None:
-            scale, shift = self._scale(norm)
-            bias = (shift if bias is None else bias.double() * scale + shift).to(weight.dtype)
-            weight = (weight.double() * scale.reshape(-1, 1, 1, 1)).to(weight.dtype)
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        self[ready] = weight.contiguous(memory_format=layout)
-        if bias is not None:
-            self[ready_bias] = bias
 
 
 def finish(program: Program, env: Mapping[int, Tensor]) -> tuple[Any, dict[str, Tensor]]:

@@ -89,7 +89,10 @@ def _permute(compiler: Compiler, call: Call) -> None:
         raise NotReplayableError(f"{call.op} moves the batch axis")
     axes = None if form is None or form.axes is None else (order.index(form.axes[0]), order.index(form.axes[1]))
     new = Form(form.h, form.w, axes) if form and axes and axes[0] < axes[1] else None
-    compiler.emit(call, Kind.POINT if new else Kind.WHOLE, _moved(lambda x: x.permute(order)), new, fresh=False)
+    kind = Kind.POINT if new else Kind.WHOLE
+    if axes == (3, 2) and ndim == 4:
+        new = compiler.map_form(call.outs[0])
+    compiler.emit(call, kind, _moved(lambda x: x.permute(order)), new, fresh=False)
 
 
 def _along(
@@ -104,9 +107,10 @@ def _along(
     if form is not None and form.axes is not None and (drops < 0 or axis not in form.axes):
         a, b = (place - drops if place > axis or (drops < 0 and place >= axis) else place for place in form.axes)
         kept = Form(form.h, form.w, (a, b))
-    compiler.add(
-        call.op, Kind.POINT if kept else Kind.WHOLE, out, _moved(function), kept, inputs=(number,), fresh=False
-    )
+    kind = Kind.POINT if kept else Kind.WHOLE
+    if kept is None and form is not None and form.axes == (2, 3) and drops == 0:
+        kept = compiler.map_form(out)  # places taken out of a map leave a map
+    compiler.add(call.op, kind, out, _moved(function), kept, inputs=(number,), fresh=False)
 
 
 @rule("slice")

@@ -66,7 +66,7 @@ class Site(NamedTuple):
 Run = Callable[[Sequence[Tensor], Mapping[int, Tensor], Site], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One operation on recorded values.
 
@@ -82,8 +82,8 @@ class Step:
         fill: what surrounds the map, for ``LOCAL``.
         form: of the result; None for a value that is no map.
         macs: multiply-adds per cell of the result's map, or per example.
-        norm: BatchNorm folded into it: values of weight, bias, mean, variance; and epsilon.
-        weight: of a convolution: values of weight and bias, and of the two that are ready to run.
+        prepare: makes the constants that ``run`` reads, from the model's own.
+        conv: the convolution that it is.
         fresh: what it makes shares no memory with its operands.
     """
 
@@ -98,8 +98,8 @@ class Step:
     fill: float = 0.0
     form: Form | None = None
     macs: int = 0
-    norm: tuple[Any, ...] | None = None
-    weight: tuple[int, int | None, int, int] | None = None
+    prepare: Callable[[dict[int, Tensor], torch.dtype | None, bool], None] | None = None
+    conv: Any = None
     fresh: bool = True
 
 
