@@ -59,7 +59,9 @@ def largest_logit(model: Any, x: Tensor | tuple[Tensor, ...], extra: Sequence[An
     """The largest number that the model gives for clean inputs."""
     with frozen(model), torch.no_grad():
         output = model(*(one.clone() for one in (x if isinstance(x, tuple) else (x,))), *extra)
-    return max(float(t.abs().max()) for t in tree_leaves(output) if isinstance(t, Tensor) and t.is_floating_point())
+    return max(
+        float(t.detach().abs().max()) for t in tree_leaves(output) if isinstance(t, Tensor) and t.is_floating_point()
+    )
 
 
 def agrees(model: Any, x: Any, masks: Masks, target: object = 1, **how: Any) -> str:
