@@ -77,8 +77,8 @@ class Compiler:
         for call in self._needed():
             seen = Call(
                 call.op,
-                self._named(call.args),
-                dict(zip(call.kwargs, self._named(call.kwargs.values()), strict=True)),
+                tuple(map(self._named, call.args)),
+                {name: self._named(arg) for name, arg in call.kwargs.items()},
                 call.outs,
             )
             name, _, kind = call.op.partition(".")
@@ -105,13 +105,10 @@ class Compiler:
                 wanted |= set(call.refs())
         return found[::-1]
 
-    def _named(self, args: Iterable[Any]) -> tuple[Any, ...]:
-        def name(arg: Any) -> Any:
-            if isinstance(arg, Ref):
-                return Ref(self.value(arg.id))
-            return [name(one) for one in arg] if isinstance(arg, (list, tuple)) else arg
-
-        return tuple(name(arg) for arg in args)
+    def _named(self, arg: Any) -> Any:
+        if isinstance(arg, Ref):
+            return Ref(self.value(arg.id))
+        return [self._named(one) for one in arg] if isinstance(arg, (list, tuple)) else arg
 
     def is_constant(self, number: int) -> bool:
         """Whether a value depends on no input."""

@@ -121,13 +121,17 @@ def replay(func: Any, call: Call, inputs: tuple[int, ...], first: int | None = N
     slots = {number: position for position, number in enumerate(inputs)}
 
     def run(xs: Sequence[Tensor], weights: Mapping[int, Tensor], _site: Site) -> Tensor:
-        def fill(arg: Any) -> Any:
-            if isinstance(arg, Ref):
-                return xs[slots[arg.id]] if arg.id in slots else weights[arg.id]
-            return [fill(one) for one in arg] if isinstance(arg, (list, tuple)) else arg
-
-        out = func(*map(fill, call.args), **{name: fill(arg) for name, arg in call.kwargs.items()})
+        args = [_filled(arg, slots, xs, weights) for arg in call.args]
+        out = func(*args, **{name: _filled(arg, slots, xs, weights) for name, arg in call.kwargs.items()})
         result: Tensor = out if first is None else out[first]
         return result
 
     return run
+
+
+def _filled(arg: Any, slots: Mapping[int, int], xs: Sequence[Tensor], weights: Mapping[int, Tensor]) -> Any:
+    """An argument with operands and weights in place of its `Ref`s."""
+    # No nested function: one that calls itself is a cycle, and would hold its tensors until cycles are collected.
+    if isinstance(arg, Ref):
+        return xs[slots[arg.id]] if arg.id in slots else weights[arg.id]
+    return [_filled(one, slots, xs, weights) for one in arg] if isinstance(arg, (list, tuple)) else arg
