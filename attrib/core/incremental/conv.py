@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from attrib.core.incremental.steps import Site
+from attrib.core.incremental.steps import Layout, Site
 
 
 class Norm(NamedTuple):
@@ -70,32 +70,34 @@ class Convolution:
         out = torch.conv2d(xs[0], w, b, self.stride, pad, self.dilation, self.groups)
         return out.relu_() if self.relu else out
 
-    def prepare(self, values: dict[int, Tensor], dtype: torch.dtype | None, channels_last: bool) -> None:
+    def prepare(self, values: dict[int, Tensor], layout: Layout) -> None:
         """Fold, convert and lay out weight and bias."""
         weight, bias = values[self.weight], None if self.bias is None else values[self.bias]
         if self.norm is not None:
             scale, shift = self.norm.affine(values)
             bias = (shift if bias is None else bias.double() * scale + shift).to(weight.dtype)
             weight = weight * scale.to(weight.dtype).reshape(-1, 1, 1, 1)
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        weight = weight.to(dtype or weight.dtype).contiguous(memory_format=layout)
-        values[self.ready[0]] = self._packed(weight) if channels_last else weight
+        order = torch.channels_last if layout.channels_last else torch.contiguous_format
+        weight = weight.to(layout.dtype or weight.dtype).contiguous(memory_format=order)
+        values[self.ready[0]] = weight if layout.rows is None else self._packed(weight, layout.rows)
         if bias is not None:
             values[self.ready[1]] = bias.to(weight.dtype)
 
-    def _packed(self, weight: Tensor) -> Tensor:
-        """The weight in the blocked layout of oneDNN, which torch would otherwise make anew in every call."""
-        if weight.device.type != "cpu" or weight.dtype != torch.float32 or not _can_pack():
-            return weight
-        lists = (list(self.pad), list(self.stride), list(self.dilation), self.groups, list(self.size))
+    def _packed(self, weight: Tensor, rows: int) -> Tensor:
+        """The weight in the blocked layout of oneDNN, which torch would otherwise make anew in every call.
+
+        The layout suits one size of map; with another oneDNN would convert it in every call, which takes longer.
+        """
+        lists = (list(self.pad), list(self.stride), list(self.dilation), self.groups, [rows, *self.size[1:]])
         return torch._C._nn.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), *lists)  # type: ignore[call-arg]
 
 
-def _can_pack() -> bool:
-    """Whether this torch has the oneDNN convolutions that its own compiler uses."""
+def can_pack(weight: Tensor) -> bool:
+    """Whether this torch has the oneDNN convolutions that its own compiler uses, for such a weight."""
     known = hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
     known = known and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-    return known and torch._C._has_mkldnn and torch._C._get_mkldnn_enabled()
+    known = known and torch._C._has_mkldnn and torch._C._get_mkldnn_enabled()
+    return known and weight.device.type == "cpu" and weight.dtype == torch.float32
 
 
 def _packed_run(

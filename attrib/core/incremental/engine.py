@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from attrib.core import cost
+from attrib.core.incremental.conv import can_pack
 from attrib.core.incremental.plan import Group, Plan
 from attrib.core.incremental.program import Program, Weights, compile_tape, finish, run_dense
 from attrib.core.incremental.record import NotReplayableError, record
-from attrib.core.incremental.steps import Kind
+from attrib.core.incremental.steps import Kind, Layout
 from attrib.core.incremental.tiles import Region, Tiles
 from attrib.core.masks import Cropped
+from attrib.core.options import auto_rows
 from attrib.core.query import Query
 
 _BASE = -1  # the baseline, as a clean map beside the recorded values
@@ -32,18 +34,29 @@ class Replay:
         program: the compiled recording.
         dtype: of the arithmetic; None is the model's own.
         channels_last: memory layout of maps and convolution weights.
+        rows: of the batches in which whole maps run.
         verified: it has been compared with the model itself.
     """
 
     program: Program
+    rows: int
     dtype: torch.dtype | None = None
     channels_last: bool = True
     verified: bool = False
 
     @cached_property
     def weights(self) -> Weights:
-        """Folded and laid out once."""
-        return Weights(self.program, self.dtype, self.channels_last)
+        """Folded and laid out once, for maps of any size."""
+        return Weights(self.program, Layout(self.dtype, self.channels_last))
+
+    @cached_property
+    def packed(self) -> Weights:
+        """Laid out for whole maps."""
+        convolutions = [step.conv for step in self.program.steps if step.conv is not None]
+        weights = [self.program.constants[conv.weight] for conv in convolutions]
+        if not self.channels_last or self.dtype is not None or not all(map(can_pack, weights)):
+            return self.weights
+        return Weights(self.program, Layout(rows=self.rows))
 
     def ready(self, value: Tensor) -> Tensor:
         """A value in the dtype and layout of the arithmetic."""
@@ -69,7 +82,7 @@ class Replay:
         rows = len(inputs[0])
         cost.add(forwards=rows)
         with torch.no_grad():
-            return finish(self.program, run_dense(self.program, self.weights, given, rows))
+            return finish(self.program, run_dense(self.program, self.packed, given, rows))
 
 
 def kept_replay(
@@ -86,7 +99,7 @@ def kept_replay(
         try:
             program = record_query(query, at, index, layers)
             _refuse_casts(program, dtype)
-            memory[key] = Replay(program, dtype, channels_last)
+            memory[key] = Replay(program, auto_rows(query.inputs[0]), dtype, channels_last)
         except NotReplayableError as exc:
             memory[key] = str(exc)  # the error itself would keep the query alive, and so would a later one
     found = memory[key]

@@ -14,7 +14,7 @@ from torch import Tensor
 from attrib.core.incremental.compiler import Compiler, Rules, compile_pointwise, ruler
 from attrib.core.incremental.conv import Convolution, Norm
 from attrib.core.incremental.record import Call, NotReplayableError, Ref
-from attrib.core.incremental.steps import Form, Kind, Local, Site, overload, replay
+from attrib.core.incremental.steps import Form, Kind, Layout, Local, Site, overload, replay
 
 Weights = Mapping[int, Tensor]
 _POINTWISE = """
@@ -164,9 +164,9 @@ def _batch_norm(compiler: Compiler, call: Call) -> None:
     form, ndim = compiler.forms[number], len(compiler.shape(number))
     scale, shift = compiler.fresh(()), compiler.fresh(())
 
-    def prepare(values: dict[int, Tensor], dtype: torch.dtype | None, _channels_last: bool) -> None:
+    def prepare(values: dict[int, Tensor], layout: Layout) -> None:
         for at, value in zip((scale, shift), norm.affine(values), strict=True):
-            values[at] = value.to(dtype or values[norm.mean].dtype).reshape(-1, *(1,) * (ndim - 2))
+            values[at] = value.to(layout.dtype or values[norm.mean].dtype).reshape(-1, *(1,) * (ndim - 2))
 
     def run(xs: Sequence[Tensor], weights: Weights, _site: Site) -> Tensor:
         return torch.addcmul(weights[shift], xs[0], weights[scale])

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 from attrib.core.incremental import layers, shapes
 from attrib.core.incremental.compiler import Compiler
 from attrib.core.incremental.record import Ref, Tape
-from attrib.core.incremental.steps import Form, Site, Step
+from attrib.core.incremental.steps import Form, Layout, Site, Step
 
 
 @dataclass(frozen=True)
@@ -115,14 +114,14 @@ class Weights(dict[int, Tensor]):
     model's own.
     """
 
-    def __init__(self, program: Program, dtype: torch.dtype | None = None, channels_last: bool = True) -> None:
+    def __init__(self, program: Program, layout: Layout) -> None:
         super().__init__(program.constants)
         for step in program.steps:
             if step.prepare is not None:
-                step.prepare(self, dtype, channels_last)
-        if dtype is not None:
+                step.prepare(self, layout)
+        if layout.dtype is not None:
             for number, value in self.items():
-                self[number] = value.to(dtype) if value.is_floating_point() else value
+                self[number] = value.to(layout.dtype) if value.is_floating_point() else value
 
 
 def finish(program: Program, env: Mapping[int, Tensor]) -> tuple[Any, dict[str, Tensor]]:

@@ -63,6 +63,20 @@ class Site(NamedTuple):
     gathered: bool = False
 
 
+class Layout(NamedTuple):
+    """How constants are laid out.
+
+    Attributes:
+        dtype: of the arithmetic; None is their own.
+        channels_last: memory layout of convolution weights.
+        rows: the batch of whole maps that they are packed for; None where windows of many sizes run.
+    """
+
+    dtype: torch.dtype | None = None
+    channels_last: bool = True
+    rows: int | None = None
+
+
 Run = Callable[[Sequence[Tensor], Mapping[int, Tensor], Site], Tensor]
 
 
@@ -98,7 +112,7 @@ class Step:
     fill: float = 0.0
     form: Form | None = None
     macs: int = 0
-    prepare: Callable[[dict[int, Tensor], torch.dtype | None, bool], None] | None = None
+    prepare: Callable[[dict[int, Tensor], Layout], None] | None = None
     conv: Any = None
     fresh: bool = True
 
