@@ -91,7 +91,8 @@ def _plane(s: Any, x: Tensor) -> Tensor:
 
 def _passed_on(s: Any, x: Tensor) -> Tensor:
     """What is padded is needed again, after what is padded has been rectified."""
-    return x + s.conv(F.relu(F.pad(s.point(x), (1, 1, 1, 1))))
+    x = s.point(x)
+    return x + s.conv(F.relu(F.pad(x, (1, 1, 1, 1))))
 
 
 def _convnext_block() -> nn.Module:

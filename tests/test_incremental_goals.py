@@ -68,13 +68,14 @@ def test_plans_are_shared_by_images_of_a_size_and_never_mixed_up() -> None:
     for seed in range(3):
         assert agrees(build("strided", seed=seed), image() * (seed + 1), MASKS) == "local"
     assert len(plan._plans) == 1
-    for width in range(20, 26):  # a stride of 2 without a halo makes maps of one size out of images of two
+    for width in (22, 21):  # a stride of 2 without a halo makes maps of one size out of images of two
         x = nets.batch(1, 23, width, dtype=torch.float64)
         model = nets.fill(nn.Sequential(nn.Conv2d(3, 4, 1, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())).double()
         keep = torch.ones(9, 1, 1, 23, width)
         for i in range(9):
-            keep[i, ..., 2 * i : 2 * i + 1 + i % 3, 18 - i : 19 + i % 2] = 0
-        keep[0, ..., 19:20] = 0
+            keep[i, ..., 2 * i : 2 * i + 1, 2 * i : 2 * i + 2] = 0
+        keep[0, ..., 20] = keep[1, ..., 2:4] = 0
+        keep[0, ..., :20] = 1
         assert agrees(model, x, Given(keep)) == "local"
 
 
