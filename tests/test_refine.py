@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import attrib
-from attrib import Occlusion, cli
-from attrib.core import Windows, count, explain_plan
+from attrib import ClassScore, Occlusion, cli
+from attrib.core import Query, Windows, as_objective, count, explain_plan, sweep
 from attrib.core.pace import Pace, _found
 from attrib.errors import InputError
 from tests import nets
@@ -199,3 +199,37 @@ def test_the_best_batch_is_looked_for_with_the_masks_of_the_sweep_itself() -> No
     with count() as again:
         Occlusion(net, window=2, stride=1).attribute(X[:1, :, :8, :6], 1)
     assert cost == again  # no row runs only to be timed
+
+
+def test_windows_run_in_halves_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from attrib.core.incremental.tiles import Tiles
+
+    net, sizes, run = nets.make("module"), [], Tiles.run
+    expected = Occlusion(net, window=4, stride=2).attribute(X[:1], 1)
+
+    def short(self: Tiles, group: Any, source: Tensor, stop: int) -> dict[int, Tensor]:
+        sizes.append(len(group.positions))
+        if len(group.positions) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(self, group, source, stop)
+
+    monkeypatch.setattr(Tiles, "run", short)
+    torch.testing.assert_close(Occlusion(net, window=4, stride=2).attribute(X[:1], 1), expected)
+    assert max(sizes) > 20
+    monkeypatch.setattr(Tiles, "run", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
+    with pytest.raises(torch.OutOfMemoryError):
+        Occlusion(net, window=4, stride=2).attribute(X[:1], 1)
+
+
+def test_the_error_of_an_approximation_is_that_of_the_goal_it_hurts_most() -> None:
+    net = nets.make("module")
+    with count() as cost, attrib.frozen(net):
+        query = Query(net, (X[:1],), as_objective(1), None, ())
+        goals = [ClassScore(3) * 100.0]
+        found = list(sweep(query, Windows.usual((40, 36), 6, 3), goals=goals, autocast=torch.bfloat16))
+        exact = list(sweep(query, Windows.usual((40, 36), 6, 3), goals=goals, exact_dense=True))
+    ours, theirs = (torch.cat([s for _, s in f], 1)[:, torch.cat([p for p, _ in f]).argsort()] for f in (found, exact))
+    clean = torch.stack([net(X[:1])[:, 1], 100 * net(X[:1])[:, 3]])[:, None].detach()
+    true = (ours - theirs).abs().amax((1, 2)) / (ours - clean).abs().amax((1, 2))
+    (deviation,) = cost.deviations
+    assert 0 < deviation.error <= float(true.max()) * 1.001

@@ -43,6 +43,7 @@ class Job:
         at: the layer that is hidden, or None for input ``index``.
         index: which of several inputs is hidden.
         goals: bound to the clean run.
+        clean: their scores on the clean inputs, ``(N,)`` or ``(goals, 1, N)``.
         single: scores are ``(k, N)``, not ``(goals, k, N)``.
         options: see `SweepOptions`.
     """
@@ -52,6 +53,7 @@ class Job:
     at: str | None
     index: int
     goals: tuple[Objective, ...]
+    clean: Tensor
     single: bool
     options: SweepOptions
 
@@ -168,13 +170,15 @@ def _job(
     what = query.clean.acts[at] if at else query.inputs[index]
     checks.shape(what, "n c h w", f"layer {at!r}" if at else "inputs")
     _refuse_later(query, at)
-    bound = [query.clean.goal]
+    bound, clean = [query.clean.goal], query.clean.score
     if goals:
         with torch.no_grad():
             layers = [layer for goal in goals for layer in goal.layers]
             output, acts = query.run(tuple(x.clone() for x in query.inputs), *layers)
-            bound += [goal.bind(output, acts) for goal in goals]
-    return Job(query, resolve_baseline(baseline, what), at, index, tuple(bound), not goals, options)
+            more = [goal.bind(output, acts) for goal in goals]
+            clean = torch.stack([clean, *(goal(output, acts).to(clean) for goal in more)])[:, None]
+        bound += more
+    return Job(query, resolve_baseline(baseline, what), at, index, tuple(bound), clean, not goals, options)
 
 
 def _replay(job: Job, masks: Masks) -> Replay | None:

@@ -40,17 +40,22 @@ def checked(job: Job, masks: Masks, replay: Replay | None, found: Scores, *, loc
     new = replay is not None and (local or not replay.verified or "verify" in job.options)
     sample = dict.fromkeys(drawn(len(masks), count)) if what or new else {}
     seen: dict[int, Tensor] = {}
-    largest = 0.0
+    largest = torch.zeros(len(job.goals), device=job.clean.device, dtype=job.clean.dtype)
     for positions, score in found:
         if sample:
             at = {number: i for i, number in enumerate(positions.tolist())}
             seen |= {number: score[..., at[number], :].clone() for number in sample if number in at}
-            largest = max(largest, float((score - job.query.clean.score).abs().max())) if job.single else largest
+            largest = torch.maximum(largest, most(score - job.clean))
         yield positions, score
     if sample:
         _compare(job, masks, seen, what, largest)
         if replay is not None:
             replay.verified = True
+
+
+def most(change: Tensor) -> Tensor:
+    """The largest absolute value of each goal, ``(goals,)``, of ``(k, N)`` or ``(goals, k, N)``."""
+    return change.abs().reshape(-1 if change.ndim > 2 else 1, *change.shape[-2:]).amax((1, 2))
 
 
 def _approximation(job: Job, local: bool) -> str:
@@ -60,18 +65,20 @@ def _approximation(job: Job, local: bool) -> str:
     return " and ".join(parts)
 
 
-def _compare(job: Job, masks: Masks, seen: dict[int, Tensor], what: str, largest: float) -> None:
+def _compare(job: Job, masks: Masks, seen: dict[int, Tensor], what: str, largest: Tensor) -> None:
     worst, where, top = 0.0, 0, 0.0
+    share = 0.0
     for number, score in seen.items():
         exact = exact_score(job, masks, number)
+        off_by_goal = most((score - exact)[..., None, :])
+        share = max(share, float((off_by_goal / largest).nan_to_num(0.0, posinf=float("inf")).max()))
         same = (score == exact) | (score.isnan() & exact.isnan())
         off = float((score - exact).abs().nan_to_num(float("inf")).masked_fill(same, 0).max())
         if off > worst:
             worst, where = off, number
         top = max(top, float(exact.abs().max()))
     if what:
-        scale = largest or top
-        cost.deviates(Deviation(what, job.options.get("tolerance"), worst / scale if scale else worst, len(seen)))
+        cost.deviates(Deviation(what, job.options.get("tolerance"), share, len(seen)))
         return
     scale = max(
         [

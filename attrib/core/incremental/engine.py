@@ -19,7 +19,7 @@ from attrib.core.incremental.record import NotReplayableError, record
 from attrib.core.incremental.steps import Kind, Layout
 from attrib.core.incremental.tiles import Region, Tiles
 from attrib.core.masks import Cropped
-from attrib.core.options import auto_rows
+from attrib.core.options import auto_rows, is_out_of_memory
 from attrib.core.query import Query
 
 _BASE = -1  # the baseline, as a clean map beside the recorded values
@@ -188,19 +188,33 @@ class Local:
     def run(self, plan: Plan) -> Iterator[tuple[Tensor, Any, dict[str, Tensor]]]:
         """Yield ``(positions, output, acts)`` with rows ordered by mask, then example."""
         waiting: list[tuple[Tensor, Tensor]] = []
-        for group in plan.groups:
-            for part in self._parts(group):
-                cost.add(forwards=len(part.positions) * self.tiles.images)
-                env = self.tiles.run(part, self._source(part), self.tail)
-                if self.tail == len(self.replay.program.steps):
-                    yield part.positions, *self._finish(env, part)
-                    continue
-                waiting.append((part.positions, env[self._live]))
-                if sum(len(rows) for _, rows in waiting) >= _TAIL_ROWS:
-                    yield self._run_tail(waiting)
-                    waiting = []
+        for part, env in self._heads(plan):
+            cost.add(forwards=len(part.positions) * self.tiles.images)
+            if self.tail == len(self.replay.program.steps):
+                yield part.positions, *self._finish(env, part)
+                continue
+            waiting.append((part.positions, env[self._live]))
+            if sum(len(rows) for _, rows in waiting) >= _TAIL_ROWS:
+                yield self._run_tail(waiting)
+                waiting = []
         if waiting:
             yield self._run_tail(waiting)
+
+    def _heads(self, plan: Plan) -> Iterator[tuple[Group, dict[int, Tensor]]]:
+        """Run the steps before the tail, in parts that are halved when memory runs out."""
+        left = [part for group in plan.groups for part in self._parts(group)][::-1]
+        while left:
+            part = left.pop()
+            try:
+                env = self.tiles.run(part, self._source(part), self.tail)
+            except RuntimeError as exc:
+                if not is_out_of_memory(exc) or len(part.positions) == 1:
+                    raise
+                torch.cuda.empty_cache()  # does nothing where CUDA is not in use
+                middle = len(part.positions) // 2
+                left += [part.part(middle, len(part.positions)), part.part(0, middle)]
+                continue
+            yield part, env
 
     def _parts(self, group: Group) -> Iterator[Group]:
         rows = max(1, self.budget // (row_bytes(self.replay.program, group, self.tiles.clean) * self.tiles.images))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from attrib.core.incremental.check import drawn
+from attrib.core.incremental.check import drawn, most
 from attrib.core.incremental.engine import Local, Replay
 from attrib.core.incremental.plan import Plan, make_plan
 from attrib.core.masks import LocalMasks, Masks, Some
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from attrib.core.perturb import Job, Scores
 
 # Bytes that the widest step of a batch of windows may take. More costs page faults, less starts more kernels.
-_BUDGET = {"cpu": 64 << 20, "cuda": 1 << 30}
+_BUDGET = {"cpu": 32 << 20, "cuda": 1 << 30}
 # With less to save than this, windows cost more than they spare.
 _WORTH = 0.9
 _REACHES = (0.1, 0.2, 0.35, 0.5, 0.7)
@@ -96,9 +96,9 @@ def _calibrated(job: Job, masks: LocalMasks, replay: Replay, tolerance: float) -
     """The smallest growth of the windows that keeps sampled masks within half the tolerance."""
     sample = Some(masks, drawn(len(masks), _CALIBRATION, seed=1))
     exact = _sampled(job, sample, replay, 1.0)
-    effect = float((exact - job.query.clean.score).abs().max())
-    for reach in _REACHES:
-        if float((_sampled(job, sample, replay, reach) - exact).abs().max()) <= tolerance / 2 * effect:
+    allowed = tolerance / 2 * most(exact - job.clean)
+    for reach in _REACHES if allowed.any() else ():
+        if bool((most(_sampled(job, sample, replay, reach) - exact) <= allowed).all()):
             return reach
     return 1.0
 
