@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from attrib import ClassScore, Occlusion, cli
 from attrib.core import Query, Windows, as_objective, count, explain_plan, sweep
 from attrib.core.pace import Pace, _found
 from attrib.errors import InputError
+from attrib.report import load_explanation
 from tests import nets
 
 
@@ -233,3 +235,14 @@ def test_the_error_of_an_approximation_is_that_of_the_goal_it_hurts_most() -> No
     true = (ours - theirs).abs().amax((1, 2)) / (ours - clean).abs().amax((1, 2))
     (deviation,) = cost.deviations
     assert 0 < deviation.error <= float(true.max()) * 1.001
+
+
+def test_the_measured_error_reaches_the_record_of_what_was_spent(tmp_path: Path) -> None:
+    net = nets.make("module")
+    methods = {"all": Occlusion(net, window=6, stride=2), "few": Occlusion(net, window=6, stride=2, refine=3)}
+    found = attrib.explain(net, X, methods, target=1)
+    assert found.costs["all"].error is None
+    assert found.costs["few"].error is not None
+    assert found.total.error == found.costs["few"].error
+    found.write(tmp_path / "out", figures=False)
+    assert load_explanation(tmp_path / "out").costs["few"].error == found.costs["few"].error

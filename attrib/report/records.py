@@ -47,6 +47,8 @@ class Spent:
         shared_forwards: those of ``forwards`` that other methods read too.
         shared_backwards: those of ``backwards`` that other methods read too.
         shared_seconds: wall time of these passes.
+        error: the largest measured error of approximations that were asked for, as a share of the largest effect (see
+            `attrib.core.Deviation`); None where all is exact.
     """
 
     forwards: int
@@ -56,6 +58,7 @@ class Spent:
     shared_forwards: int = 0
     shared_backwards: int = 0
     shared_seconds: float = 0.0
+    error: float | None = None
 
     @classmethod
     def total(cls, parts: Sequence[Spent]) -> Spent:
@@ -69,6 +72,7 @@ class Spent:
             sum(part.shared_forwards for part in parts),
             sum(part.shared_backwards for part in parts),
             sum(part.shared_seconds for part in parts),
+            max((part.error for part in parts if part.error is not None), default=None),
         )
 
     def for_several(self) -> Spent:

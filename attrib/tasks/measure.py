@@ -48,7 +48,8 @@ def measured(device: torch.device, since: Meter | None = None) -> Iterator[Meter
         yield meter
         _synchronise(device)
         seconds = perf_counter() - begin
-    meter.spent = Spent(passes.forwards, passes.backwards, seconds, watch.peak)
+    errors = [found.error for found in passes.deviations]
+    meter.spent = Spent(passes.forwards, passes.backwards, seconds, watch.peak, error=max(errors) if errors else None)
 
 
 def _synchronise(device: torch.device) -> None:
