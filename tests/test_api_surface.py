@@ -100,7 +100,12 @@ SWEEP: dict[str, Values] = {
     "channels_last": (False, True),
     "autocast": (None, torch.bfloat16),
     "show_progress": (False, True),
+    "exact_dense": (False, True),
+    "verify": (0, 4),
+    "tolerance": (None, 0.5),
 }
+# The model itself runs in batches; what is replayed is not seen by it.
+DENSE = {"batch_size", "channels_last", "autocast"}
 EFFECTS: dict[str, dict[str, Values]] = {
     "saliency": {**MODEL, **LAYER, **REDUCTIONS},
     "input_x_gradient": {**MODEL, **LAYER, **REDUCTIONS},
@@ -111,7 +116,7 @@ EFFECTS: dict[str, dict[str, Values]] = {
     "occlusion": {
         **MODEL, **LAYER, **SWEEP,
         "window": (2, (2, 3)), "stride": (1, (2, 1)), "baseline": ("zero", "mean"), "score": (None, "log_odds"),
-        "sign": ("drop", "score"), "edge": ("full", "cut"),
+        "sign": ("drop", "score"), "edge": ("full", "cut"), "refine": (1, 3),
     },
 }  # fmt: skip
 # What an argument needs in order to show.
@@ -144,14 +149,13 @@ def watched(name: str, options: dict[str, Any], capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize(("name", "argument"), [(name, argument) for name in EFFECTS for argument in EFFECTS[name]])
 def test_every_argument_changes_something(name: str, argument: str, capsys: pytest.CaptureFixture[str]) -> None:
-    one, other = (
-        watched(name, {**BESIDES.get(name, {}), argument: value}, capsys) for value in EFFECTS[name][argument]
-    )
+    beside = {**BESIDES.get(name, {}), **({"exact_dense": True} if argument in DENSE else {})}
+    one, other = (watched(name, {**beside, argument: value}, capsys) for value in EFFECTS[name][argument])
     assert one != other
-    how = {"batch_size": 2, "channels_last": 2, "autocast": 2, "show_progress": 3}.get(argument)
-    if how is not None:  # these change how it runs, and only that
-        assert one[how] != other[how]
-        if argument != "autocast":
+    how = dict.fromkeys([*DENSE, "exact_dense", "verify", "tolerance"], 2) | {"show_progress": 3}
+    if argument in how:  # these change how it runs, and only that
+        assert one[how[argument]] != other[how[argument]]
+        if argument not in ("autocast", "tolerance"):
             torch.testing.assert_close(*(torch.tensor(maps[1]) for maps in (one, other)), rtol=1e-4, atol=1e-6)
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from attrib.core.incremental.check import drawn, most
-from attrib.core.incremental.engine import Local, Replay
+from attrib.core.incremental.engine import Replay
+from attrib.core.incremental.partial import Partial
 from attrib.core.incremental.plan import Plan, make_plan
 from attrib.core.masks import LocalMasks, Masks, Some
 from attrib.core.options import auto_rows
@@ -62,7 +63,7 @@ def _block(job: Job, masks: LocalMasks, replay: Replay, plan: Plan, block: slice
         some = _Block(masks, block)
         base = job.base if job.base.ndim < 4 or len(job.base) == 1 else job.base[block]
         inputs = [x[block] for x in job.query.inputs]
-        local = Local.of(replay, some, inputs, job.what[block], base, _budget(job, replay))
+        local = Partial.of(replay, some, inputs, job.what[block], base, _budget(job, replay))
     found = local.run(plan)
     while True:
         with torch.no_grad():  # never around a yield: whoever reads the scores keeps their own mode

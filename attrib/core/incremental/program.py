@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 from attrib.core.incremental import layers, shapes
 from attrib.core.incremental.compiler import Compiler
 from attrib.core.incremental.record import Ref, Tape
-from attrib.core.incremental.steps import Form, Layout, Site, Step
+from attrib.core.incremental.steps import Form, Kind, Layout, Site, Step
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,37 @@ class Program:
         fresh = {step.out for step in self.steps if step.fresh}
         free = {number for number in fresh if uses[number] == 1}
         return frozenset(i for i, step in enumerate(self.steps) if step.inplace and step.inputs[0] in free)
+
+    @cached_property
+    def sources(self) -> frozenset[int]:
+        """Values of the clean pass that windows are cut from, or that are needed as they are."""
+        found = {self.source, *(set(self.results) - self.changed)}
+        for step in self.steps:
+            if step.out in self.changed:
+                found |= {n for n in step.inputs if step.kind is not Kind.POINT and self.forms.get(n) is not None}
+                found |= {n for n in step.inputs if n not in self.changed and n not in self.constants}
+                found |= {step.out} if step.kind is Kind.MEAN else set()
+        return frozenset(found | {n for n in self.results if self.forms.get(n) is not None})
+
+    def live_at(self, stop: int) -> list[int]:
+        """Changed values made before step ``stop`` that are needed from there on."""
+        made = {self.source} | {step.out for step in self.steps[:stop]}
+        needed = {n for step in self.steps[stop:] for n in step.inputs} | set(self.results)
+        return sorted(made & needed & self.changed)
+
+    @cached_property
+    def tail(self) -> int:
+        """The first step from which on one vector per row is all that is left; the number of steps if there is none."""
+        best = len(self.steps)
+        for stop in range(len(self.steps), 0, -1):
+            live = self.live_at(stop)
+            later = self.steps[stop:]
+            clean = any(n not in self.changed and n not in self.constants for step in later for n in step.inputs)
+            if clean or set(self.results) - self.changed or any(step.form is not None for step in later):
+                break
+            if len(live) == 1 and self.forms.get(live[0]) is None:
+                best = stop
+        return best
 
     @cached_property
     def last_use(self) -> dict[int, int]:
