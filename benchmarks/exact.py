@@ -29,7 +29,7 @@ from benchmarks import measure, speed
 HERE = Path(__file__).resolve().parent
 NETS = ("vgg16", "resnet18", "resnet50", "alexnet", "googlenet", "mobilenet_v3_large", "vit_b_16")
 WINDOW, STRIDE, CAPTUM_ROWS = 16, 8, 32
-SAMPLE = 256  # positions that are timed where every position costs the same
+SAMPLE = 128  # positions that are timed where every position costs the same
 STEPS = 225
 SIDES = (112, 224, 448)
 BEGIN, END = "<!-- exact: begin -->", "<!-- exact: end -->"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -25,7 +25,10 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 @contextmanager
 def watched() -> Iterator[list[str]]:
-    """Note for each sweep that records a model: ``"local"``, ``"replayed"``, or the reason for neither."""
+    """Note for each sweep that records a model: ``"local"``, ``"replayed"``, or the reason for neither.
+
+    Steps cost nothing here: networks for tests are so small that windows would never pay.
+    """
     ways: list[str] = []
     kept, scores = sweep.__globals__["kept_replay"], local.local_scores
 
@@ -41,7 +44,10 @@ def watched() -> Iterator[list[str]]:
         ways.append("replayed" if found is None else "local")
         return found
 
-    with mock.patch("attrib.core.perturb.kept_replay", record), mock.patch.object(local, "local_scores", choose):
+    with ExitStack() as undo:
+        undo.enter_context(mock.patch("attrib.core.perturb.kept_replay", record))
+        undo.enter_context(mock.patch.object(local, "local_scores", choose))
+        undo.enter_context(mock.patch.object(local, "_STEP", 0))
         yield ways
 
 

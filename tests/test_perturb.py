@@ -21,6 +21,7 @@ from attrib.core import (
 )
 from attrib.core.options import auto_rows
 from attrib.errors import InputError, ModelError, ShapeError
+from tests.incremental import watched
 from tests.sweeps import in_order
 
 X = torch.randn(3, 3, 12, 10, generator=torch.Generator().manual_seed(0))
@@ -196,8 +197,12 @@ def test_passes_are_counted_in_examples(net: nn.Module) -> None:
     with count() as cost:
         attrib.Occlusion(net, window=(4, 3), stride=(3, 2), exact_dense=True).attribute(X, 1)
     assert (cost.forwards, cost.backwards) == (3 + 3 * len(WINDOWS), 0)
-    with count() as cost:  # beside them: recorded once, replayed on the clean inputs once, verified under one mask
+    with (
+        count() as cost,
+        watched() as ways,
+    ):  # beside them: recorded, replayed on the clean inputs, verified under one mask
         attrib.Occlusion(net, window=(4, 3), stride=(3, 2)).attribute(X, 1)
+    assert ways == ["local"]
     assert (cost.forwards, cost.backwards) == (3 + 3 * len(WINDOWS) + 3 + 3 + 3, 0)
     with count() as outer, count() as inner:
         attrib.GuidedGradCAM(net, "0").attribute(X, 1)

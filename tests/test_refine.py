@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from attrib.core.pace import Pace, _found
 from attrib.errors import InputError
 from attrib.report import load_explanation
 from tests import nets
+from tests.incremental import watched
 
 
 class Blob(nn.Module):
@@ -87,7 +89,7 @@ def test_tolerance_cuts_windows_and_tells_the_truth_about_it() -> None:
     exact = Occlusion(net, window=4, stride=4).attribute(x, 1)
     off = []
     for tolerance in (0.02, 0.5):
-        with count() as cost:
+        with count() as cost, watched():
             cut = Occlusion(net, window=4, stride=4, tolerance=tolerance).attribute(x, 1)
         (found,) = cost.deviations
         assert (found.what, found.allowed) == ("tolerance", tolerance)
@@ -206,6 +208,7 @@ def test_the_best_batch_is_looked_for_with_the_masks_of_the_sweep_itself() -> No
 def test_windows_run_in_halves_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     from attrib.core.incremental.tiles import Tiles
 
+    monkeypatch.setattr("attrib.core.incremental.local._STEP", 0)  # else whole maps are quicker on so small a network
     net, sizes, run = nets.make("module"), [], Tiles.run
     expected = Occlusion(net, window=4, stride=2).attribute(X[:1], 1)
 
@@ -246,3 +249,9 @@ def test_the_measured_error_reaches_the_record_of_what_was_spent(tmp_path: Path)
     assert found.total.error == found.costs["few"].error
     found.write(tmp_path / "out", figures=False)
     assert load_explanation(tmp_path / "out").costs["few"].error == found.costs["few"].error
+
+
+def test_windows_are_left_alone_where_whole_maps_are_quicker() -> None:
+    net = nets.make("module")  # a few thousand multiply-adds: all overhead
+    with mock.patch("attrib.core.incremental.local._run", side_effect=AssertionError):
+        Occlusion(net, window=4, stride=4).attribute(X[:1, :, :12, :12], 1)

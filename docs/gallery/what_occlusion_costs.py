@@ -1,5 +1,4 @@
-"""
-What occlusion costs
+"""What occlusion costs
 ====================
 
 How long does a whole map take, and how does that grow with the picture and with the number of windows? The numbers come from
@@ -11,7 +10,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-results = json.loads((Path.cwd().resolve().parents[1] / "benchmarks" / "results" / "exact.json").read_text())
+import attrib
+
+results = json.loads((Path(attrib.__file__).resolve().parents[1] / "benchmarks" / "results" / "exact.json").read_text())
 about, rows = results["metadata"], results["scaling"]
 nets = list(dict.fromkeys(row["net"] for row in rows))
 who = {"captum": "Captum", "whole passes": "attrib, whole passes", "attrib": "attrib, windows"}
@@ -24,7 +25,9 @@ figure, axes = plt.subplots(len(nets), 2, figsize=(9, 3.4 * len(nets)), layout="
 for (left, right), net in zip(axes, nets, strict=True):
     for key, label in who.items():
         sides = [row for row in rows if row["net"] == net and row["stride"] == 8]
-        strides = sorted((row for row in rows if row["net"] == net and row["side"] == 224), key=lambda row: row["positions"])
+        strides = sorted(
+            (row for row in rows if row["net"] == net and row["side"] == 224), key=lambda row: row["positions"]
+        )
         left.plot([row["side"] for row in sides], [row["seconds"][key] for row in sides], "o-", label=label)
         right.plot([row["positions"] for row in strides], [row["seconds"][key] for row in strides], "o-", label=label)
     left.set(xlabel="side of the picture, pixels", ylabel=f"{net}: seconds per map", xscale="log", yscale="log")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Share of the largest output by which a replay may differ: rounding, no more. CUDA's TF32 has 10 bits.
 _ROUNDING = {("cpu", torch.float32): 1e-4, ("cpu", torch.float64): 1e-9, ("cuda", torch.float64): 1e-9}
-_SAMPLES = 8  # masks from which the error of an approximation is measured
+_SAMPLES = 16  # masks from which the error of an approximation is measured; half of them have the largest effect
 
 
 def drawn(masks: int, count: int, seed: int = 0) -> list[int]:
@@ -36,26 +36,30 @@ def checked(job: Job, masks: Masks, replay: Replay | None, found: Scores, *, loc
         ModelError: a replay that should be exact is not.
     """
     what = _approximation(job, local)
-    count = max(job.options.get("verify", 1), _SAMPLES if what else 0)
     new = replay is not None and (local or not replay.verified or "verify" in job.options)
-    sample = dict.fromkeys(drawn(len(masks), count)) if what or new else {}
+    sample = drawn(len(masks), job.options.get("verify", 1)) if new and not what else []
     seen: dict[int, Tensor] = {}
-    largest = torch.zeros(len(job.goals), device=job.clean.device, dtype=job.clean.dtype)
     for positions, score in found:
-        if sample:
-            at = {number: i for i, number in enumerate(positions.tolist())}
-            seen |= {number: score[..., at[number], :].clone() for number in sample if number in at}
-            largest = torch.maximum(largest, most(score - job.clean))
+        kept = score.clone() if sample or what else score
+        seen |= {n: kept[..., i, :] for i, n in enumerate(positions.tolist()) if what or n in sample}
         yield positions, score
-    if sample:
-        _compare(job, masks, seen, what, largest)
-        if replay is not None:
-            replay.verified = True
+    if what:
+        _measure(job, masks, seen, what)
+    elif sample:
+        _compare(job, masks, seen)
+    if replay is not None and sample:
+        replay.verified = True
 
 
 def most(change: Tensor) -> Tensor:
     """The largest absolute value of each goal, ``(goals,)``, of ``(k, N)`` or ``(goals, k, N)``."""
     return change.abs().reshape(-1 if change.ndim > 2 else 1, *change.shape[-2:]).amax((1, 2))
+
+
+def most_changed(change: Tensor, count: int) -> list[int]:
+    """Numbers of the masks with the largest effects, of ``(k, N)`` or ``(goals, k, N)``."""
+    effect = change.abs().movedim(-2, 0).flatten(1).amax(1)
+    return effect.topk(min(count, len(effect))).indices.tolist()
 
 
 def _approximation(job: Job, local: bool) -> str:
@@ -65,27 +69,29 @@ def _approximation(job: Job, local: bool) -> str:
     return " and ".join(parts)
 
 
-def _compare(job: Job, masks: Masks, seen: dict[int, Tensor], what: str, largest: Tensor) -> None:
+def _measure(job: Job, masks: Masks, seen: dict[int, Tensor], what: str) -> None:
+    """Note how far an approximation is off: under masks with the largest effects, and under some at random."""
+    numbers = sorted(seen)
+    change = torch.stack([seen[n] for n in numbers], -2) - job.clean
+    strong = [numbers[i] for i in most_changed(change, _SAMPLES // 2)]
+    count = max(_SAMPLES, job.options.get("verify", 1)) - len(strong)
+    sample = sorted({*strong, *(numbers[i] for i in drawn(len(numbers), count))})
+    off = torch.stack([seen[n] - exact_score(job, masks, n) for n in sample], -2)
+    share = (most(off) / most(change)).nan_to_num(0.0, posinf=float("inf"))  # 0 / 0: nothing changes, and rightly so
+    cost.deviates(Deviation(what, job.options.get("tolerance"), float(share.max()), len(sample)))
+
+
+def _compare(job: Job, masks: Masks, seen: dict[int, Tensor]) -> None:
     worst, where, top = 0.0, 0, 0.0
-    share = 0.0
     for number, score in seen.items():
         exact = exact_score(job, masks, number)
-        off_by_goal = most((score - exact)[..., None, :])
-        share = max(share, float((off_by_goal / largest).nan_to_num(0.0, posinf=float("inf")).max()))
         same = (score == exact) | (score.isnan() & exact.isnan())
         off = float((score - exact).abs().nan_to_num(float("inf")).masked_fill(same, 0).max())
         if off > worst:
             worst, where = off, number
         top = max(top, float(exact.abs().max()))
-    if what:
-        cost.deviates(Deviation(what, job.options.get("tolerance"), share, len(seen)))
-        return
-    scale = max(
-        [
-            top,
-            *(float(t.abs().max()) for t in tree_leaves(job.query.clean.output) if isinstance(t, Tensor) and t.numel()),
-        ]
-    )
+    outputs = [leaf for leaf in tree_leaves(job.query.clean.output) if isinstance(leaf, Tensor) and leaf.numel()]
+    scale = max([top, *(float(leaf.abs().max()) for leaf in outputs)])
     limit = _ROUNDING.get((job.what.device.type, job.what.dtype), 1e-2) * scale
     if not worst <= limit and scale < float("inf"):
         raise ModelError(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from attrib.core.incremental.check import drawn, most
+from attrib.core.incremental.check import drawn, most, most_changed
 from attrib.core.incremental.engine import Replay
 from attrib.core.incremental.partial import Partial
-from attrib.core.incremental.plan import Plan, make_plan
+from attrib.core.incremental.plan import OVERHEAD, Plan, make_plan
 from attrib.core.masks import LocalMasks, Masks, Some
 from attrib.core.options import auto_rows
 
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 # Bytes that the widest step of a batch of windows may take. More costs page faults, less starts more kernels.
 _BUDGET = {"cpu": 32 << 20, "cuda": 1 << 30}
-# With less to save than this, windows cost more than they spare.
+# With less to save than this, windows cost more than they spare; and a step on windows starts about twice as many
+# kernels as one on whole maps.
 _WORTH = 0.9
+_STEP = OVERHEAD
 _REACHES = (0.1, 0.2, 0.35, 0.5, 0.7)
-_CALIBRATION = 6
+_CALIBRATION = 16  # masks; half of them are those with the largest effect
 
 
 def local_scores(job: Job, masks: Masks, replay: Replay) -> Scores | None:
@@ -31,16 +33,27 @@ def local_scores(job: Job, masks: Masks, replay: Replay) -> Scores | None:
     if not isinstance(masks, LocalMasks) or masks.boxes is None:
         return None
     plan = make_plan(replay.program, masks.boxes)
-    if plan.share > _WORTH:
+    if not _pays(job, replay, plan, len(masks)):
         return None
     if tolerance := job.options.get("tolerance"):
         plan = make_plan(replay.program, masks.boxes, _calibrated(job, masks, replay, tolerance))
     return _run(job, masks, replay, plan)
 
 
+def _pays(job: Job, replay: Replay, plan: Plan, masks: int) -> bool:
+    """Whether windows take less time than whole maps, counted in multiply-adds; small networks are all overhead."""
+    n, steps = len(job.what), len(replay.program.steps) * _STEP
+    local = n * plan.macs + -(-n // _block_size(job)) * len(plan.groups) * steps
+    dense = n * plan.dense_macs + -(-n * masks // auto_rows(job.what)) * steps / 2
+    return plan.share <= _WORTH and local < dense
+
+
+def _block_size(job: Job) -> int:
+    return max(1, min(len(job.what), auto_rows(job.what) // 8))
+
+
 def _run(job: Job, masks: LocalMasks, replay: Replay, plan: Plan) -> Scores:
-    n = len(job.what)
-    step = max(1, min(n, auto_rows(job.what) // 8))
+    n, step = len(job.what), _block_size(job)
     blocks = [slice(i, min(i + step, n)) for i in range(0, n, step)]
     streams = (_block(job, masks, replay, plan, block) for block in blocks)
     if len(blocks) == 1:
@@ -94,8 +107,14 @@ def _budget(job: Job, replay: Replay) -> int:
 
 
 def _calibrated(job: Job, masks: LocalMasks, replay: Replay, tolerance: float) -> float:
-    """The smallest growth of the windows that keeps sampled masks within half the tolerance."""
-    sample = Some(masks, drawn(len(masks), _CALIBRATION, seed=1))
+    """The smallest growth of the windows that keeps sampled masks within half the tolerance.
+
+    Errors are largest where effects are, so a first sweep with the smallest growth says where to look.
+    """
+    plan = make_plan(replay.program, masks.boxes, _REACHES[0])
+    rough = _in_order(_run(job, masks, replay, plan)) - job.clean
+    strong = most_changed(rough, _CALIBRATION // 2)
+    sample = Some(masks, sorted({*strong, *drawn(len(masks), _CALIBRATION - len(strong), seed=1)}))
     exact = _sampled(job, sample, replay, 1.0)
     allowed = tolerance / 2 * most(exact - job.clean)
     for reach in _REACHES if allowed.any() else ():

@@ -18,7 +18,7 @@ from attrib.core.masks import Box
 
 # What a step costs beyond its arithmetic, in multiply-adds: starting kernels, small batches, gathering, pasting. From
 # timing AlexNet, ResNet-18 and VGG16 with 1 to 36 groups on two cores.
-_OVERHEAD = 25_000_000
+OVERHEAD = 25_000_000
 _MOST_CLASSES = 6
 
 
@@ -121,7 +121,7 @@ def _make_plan(program: Program, boxes: Sequence[Box], reach: float) -> Plan:
         for classes in range(1, _MOST_CLASSES + 1)
     ]
     counted = [_macs(program, axes, labels) for labels in tried]
-    costs = [macs + groups * len(program.steps) * _OVERHEAD for macs, groups in counted]
+    costs = [macs + groups * len(program.steps) * OVERHEAD for macs, groups in counted]
     best = costs.index(min(costs))
     groups = tuple(_groups(program, axes, tried[best]))
     return Plan(groups, int(counted[best][0]), len(boxes) * dense_macs(program))

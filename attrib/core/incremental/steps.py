@@ -64,13 +64,7 @@ class Site(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How constants are laid out.
-
-    Attributes:
-        dtype: of the arithmetic; None is their own.
-        channels_last: memory layout of convolution weights.
-        rows: the batch of whole maps that they are packed for; None where windows of many sizes run.
-    """
+    """How constants are laid out: dtype (None: their own), memory layout, and the batch they are packed for, if any."""
 
     dtype: torch.dtype | None = None
     channels_last: bool = True
