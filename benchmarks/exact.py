@@ -25,6 +25,7 @@ from attrib.metrics.curves import curves
 from attrib.report.table import amount, text_table
 from benchmarks import contenders as c
 from benchmarks import measure, speed
+from benchmarks.table import replace_between, where
 
 HERE = Path(__file__).resolve().parent
 NETS = ("vgg16", "resnet18", "resnet50", "alexnet", "googlenet", "mobilenet_v3_large", "vit_b_16")
@@ -221,12 +222,8 @@ def table(results: Mapping[str, Any]) -> str:
     lines.append({"ratio": "peak memory, MB: attrib / Captum"} | {net: _memory(memory.get(net, {})) for net in nets})
     apart = {row["net"]: row["difference"] for row in results["rows"] if "difference" in row}
     lines.append({"ratio": "largest difference / largest output"} | {net: f"{apart[net]:.1e}" for net in nets})
-    about, how = results["metadata"], results["settings"]
     said = (
-        f"Measured {about['date']} on {about['machine']['device']} ({about['machine']['cores']} cores, "
-        f"{how['threads']} threads), torch {about['versions']['torch']}, captum {about['versions']['captum']}: "
-        f"{how['size']} x {how['size']} pixels, windows of {WINDOW} in steps of {STRIDE}. Medians; goals in brackets, "
-        "those missed in bold."
+        f"{where(results)}, windows of {WINDOW} in steps of {STRIDE}. Medians; goals in brackets, those missed in bold."
     )
     return f"{said}\n\n{text_table(lines, markdown=True)}"
 
@@ -252,7 +249,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--threads", type=int, default=torch.get_num_threads())
     made.add_argument("--repeats", type=int, default=5)
     made.add_argument("--seconds", type=float, default=150.0, help="per network; at least 3 repeats")
-    made.add_argument("--scaling", nargs="*", default=["resnet18", "vgg16"], choices=list(c.NETS), metavar="NET")
+    made.add_argument("--scaling", nargs="*", default=["resnet18"], choices=list(c.NETS), metavar="NET")
     made.add_argument("--no-memory", action="store_true")
     made.add_argument("--out", type=Path, default=HERE / "results" / "exact.json")
     made.add_argument("--table", type=Path, nargs="?", const=HERE / "README.md", help="also update this page's table")
@@ -283,13 +280,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         replace_between(args.table, BEGIN, END, table(results))
     print(table(results))
     return 0
-
-
-def replace_between(page: Path, begin: str, end: str, text: str) -> None:
-    """Replace what stands between two markers of a page."""
-    old = page.read_text(encoding="utf-8")
-    before, rest = old.split(begin)
-    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,10 @@ from attrib import GradCAM, GuidedBackprop, GuidedGradCAM, Saliency, attribute_a
 from attrib.report.table import amount, text_table
 from benchmarks import contenders as c
 from benchmarks import measure, speed
+from benchmarks.table import replace_between, where
 
 TARGETS = 10
+BEGIN, END = "<!-- sharing: begin -->", "<!-- sharing: end -->"
 # What is timed, what it is divided by, by how many, and the ratio that was aimed at.
 ROWS: tuple[tuple[str, str, str, int, str], ...] = (
     ("four methods, shared", "shared", "gradient", 1, "1.45 (VGG16 1.6)"),
@@ -114,7 +116,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     made.add_argument("--threads", type=int, default=torch.get_num_threads())
     made.add_argument("--repeats", type=int, default=9)
     made.add_argument("--seconds", type=float, default=60.0)
-    made.add_argument("--out", type=Path)
+    made.add_argument("--out", type=Path, default=speed.HERE / "results" / "sharing.json")
+    made.add_argument(
+        "--table", type=Path, nargs="?", const=speed.HERE / "README.md", help="also update this page's table"
+    )
     args = made.parse_args(argv)
     before = torch.get_num_threads()
     torch.set_num_threads(args.threads)
@@ -122,10 +127,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = [row for net in args.nets for row in measured(net, args.size, args.device, args.repeats, args.seconds)]
     finally:
         torch.set_num_threads(before)
+    settings = {name: getattr(args, name) for name in ("size", "device", "threads", "repeats")}
+    results = {"metadata": speed.metadata(args.device), "settings": settings, "rows": rows}
+    speed.write(args.out, results)
     print(table(rows))
-    if args.out:
-        settings = {name: getattr(args, name) for name in ("size", "device", "threads", "repeats")}
-        speed.write(args.out, {"metadata": speed.metadata(args.device), "settings": settings, "rows": rows})
+    if args.table:
+        replace_between(args.table, BEGIN, END, f"{where(results)}; medians of ratios.\n\n{table(rows)}")
     return 0
 
 

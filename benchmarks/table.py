@@ -30,11 +30,26 @@ def table(results: Mapping[str, Any]) -> str:
 
 def update(page: Path, results: Mapping[str, Any]) -> None:
     """Replace what stands between the markers."""
+    replace_between(page, BEGIN, END, table(results))
+
+
+def where(results: Mapping[str, Any]) -> str:
+    """When, on what and with what was measured."""
+    about, how = results["metadata"], results["settings"]
+    return (
+        f"Measured {about['date']} on {about['machine']['device']} ({about['machine']['cores']} cores, "
+        f"{how['threads']} threads), torch {about['versions']['torch']}, captum {about['versions']['captum']}: "
+        f"{how['size']} x {how['size']} pixels"
+    )
+
+
+def replace_between(page: Path, begin: str, end: str, words: str) -> None:
+    """Replace what stands between two markers."""
     text = page.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise SystemExit(f"{page} must hold the lines {BEGIN} and {END} once each.")
-    before, rest = text.split(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n\n{table(results)}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise SystemExit(f"{page} must hold the lines {begin} and {end} once each.")
+    before, rest = text.split(begin)
+    page.write_text(f"{before}{begin}\n\n{words}\n\n{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def _row(cell: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attrib import Saliency
-from benchmarks import contenders, sharing
+from benchmarks import contenders, sharing, speed
 
 
 def test_what_is_divided_by_is_the_gradient_that_saliency_takes() -> None:
@@ -18,6 +18,11 @@ def test_what_is_divided_by_is_the_gradient_that_saliency_takes() -> None:
     assert torch.equal(sharing.raw(task, 3), torch.stack(expected))
     torch.testing.assert_close(sharing.raw(task, 3, batched=True), torch.stack(expected))
     assert all(weight.requires_grad and weight.grad is None for weight in task.model.parameters())
+
+
+def test_the_table_of_the_repository_is_the_one_of_its_results() -> None:
+    results = json.loads((speed.HERE / "results" / "sharing.json").read_text())
+    assert sharing.table(results["rows"]) in (speed.HERE / "README.md").read_text()
 
 
 def test_every_row_has_a_ratio_for_each_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
