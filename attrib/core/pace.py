@@ -14,6 +14,7 @@ from attrib.errors import ModelError
 
 _MORE = 1.05  # a batch twice as large must be faster per row by this factor, or noise would decide
 _LARGEST = 16  # times the size that the search starts from
+_MOST_REMEMBERED = 64
 _found: dict[Hashable, int] = {}
 
 
@@ -63,6 +64,8 @@ class Pace:
             self._before, self.rows = now, self.rows * 2
 
     def _settle(self, rows: int) -> None:
+        if len(_found) >= _MOST_REMEMBERED:
+            _found.clear()
         _found[self.key] = self.rows = rows
         self.key = None
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from attrib import checks
 from attrib.core.baseline import Baseline, resolve_baseline
+from attrib.core.incremental import check, local
 from attrib.core.incremental.engine import Replay, kept_replay
 from attrib.core.incremental.record import NotReplayableError
 from attrib.core.masks import Masks
@@ -150,16 +151,12 @@ def sweep(
         them, so that callers reduce on the fly and nothing of size masks x images is held. With ``goals`` the scores
         are ``(1 + goals, k, N)``. Run it inside `frozen`.
     """
-    from attrib.core.incremental.check import checked
-    from attrib.core.incremental.local import local_scores
-
     job = _job(query, baseline, at, index, goals, check_options(options))  # type: ignore[arg-type]
     with tqdm(total=len(masks), unit="mask", file=sys.stderr, disable=not options.get("show_progress", False)) as bar:
         replay = _replay(job, masks)
-        found = None if replay is None else local_scores(job, masks, replay)
-        for positions, score in checked(
-            job, masks, replay, found or _dense_scores(job, masks, replay), local=bool(found)
-        ):
+        windows = None if replay is None else local.local_scores(job, masks, replay)
+        found = windows or _dense_scores(job, masks, replay)
+        for positions, score in check.checked(job, masks, replay, found, local=windows is not None):
             yield positions, score
             bar.update(len(positions))
 

@@ -23,9 +23,10 @@ for key, label in (("captum", "Captum"), ("whole passes", "attrib, whole passes"
     axes[0].plot([row["side"] for row in sides], [row["seconds"][key] for row in sides], "o-", label=label)
     axes[1].plot([row["positions"] for row in steps], [row["seconds"][key] for row in steps], "o-")
 axes[0].set(xlabel="side of the picture, pixels", ylabel="seconds per map", xscale="log", yscale="log")
-axes[0].set_xticks([row["side"] for row in sides], [str(row["side"]) for row in sides])
-axes[0].minorticks_off()
 axes[1].set(xlabel="positions on 224 pixels", xscale="log")
+for axis, ticks in zip(axes, ([row["side"] for row in sides], [row["positions"] for row in steps])):
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.minorticks_off()
 axes[0].legend(frameon=False)
 figure.suptitle(
     f"{rows[0]['net']}, {about['date']}, {about['machine']['device']}, {results['settings']['threads']} threads"
