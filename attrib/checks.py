@@ -118,6 +118,13 @@ def _one(item: Tensor) -> None:
         raise InputError(f"inputs must be finite; got {bad} NaN or infinite values of {item.numel()}.")
 
 
+def arguments(given: object) -> tuple[Any, ...]:
+    """Further arguments of a model as Captum takes them: one, a tuple of them, or None for none."""
+    if given is None:
+        return ()
+    return given if isinstance(given, tuple) else (given,)
+
+
 def finite(item: Tensor) -> bool:
     """Tell whether all values are finite; a finite sum proves it, at a twentieth of the cost.
 

@@ -164,10 +164,9 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
         """Check the data and freeze the model; gives detached inputs, and further arguments of the model."""
         tensors = checks.batch(inputs)
         self._refuse_unbatched(tensors)
-        extra = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
         with frozen(self.model):
             detached = tuple(x.detach().clone() if x.is_inference() else x.detach() for x in tensors)
-            yield detached, () if additional_forward_args is None else extra
+            yield detached, checks.arguments(additional_forward_args)
 
     def passes(self, layer: str | None) -> tuple[Backward, ...]:  # noqa: ARG002  for subclasses
         """The gradients that `_attribute` will ask of its query, explained at ``layer``; none if they are not known.

@@ -16,6 +16,7 @@ from captum.log import log_usage
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from attrib import checks
 from attrib.core import Query, Windows, as_objective, resolve_baseline, sweep
 from attrib.core.attribution import random_state_kept
 from attrib.core.masks import Box
@@ -163,9 +164,7 @@ class _Case:
     @property
     def extra(self) -> tuple[Any, ...]:
         """Further arguments of the model."""
-        if self.given is None:
-            return ()
-        return self.given if isinstance(self.given, tuple) else (self.given,)
+        return checks.arguments(self.given)
 
     @property
     def is_standard(self) -> bool:

@@ -189,8 +189,7 @@ def curves(
     x = _image(x)
     named = maps if isinstance(maps, Mapping) else {"": maps}
     rankings = {name: Ranking.of(one, x, protocol, name) for name, one in named.items()}
-    extra = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
-    extra = () if additional_forward_args is None else extra
+    extra = checks.arguments(additional_forward_args)
     objective = as_objective(target)
     bare = unwrap(model)
     with frozen(bare):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -235,8 +235,3 @@ def _fits(form: Form, shape: tuple[int, ...]) -> bool:
     if form.axes is None or max(form.axes) >= len(shape):
         return False
     return (shape[form.axes[0]], shape[form.axes[1]]) == (form.h, form.w)
-
-
-def names_of(weights: Iterable[tuple[str, Tensor]]) -> dict[int, str]:
-    """Names by identity, for `Compiler`."""
-    return {id(weight): name for name, weight in weights}

@@ -140,8 +140,7 @@ def explain_plan(
         raise InputError("masks must come without window and stride; got both.")
     bare = unwrap(model)
     at = None if layer is None else resolve(bare, layer)
-    extra = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
-    extra = () if additional_forward_args is None else extra
+    extra = checks.arguments(additional_forward_args)
     with frozen(bare), torch.no_grad():
         query = Query(bare, (x.detach(),), Output(), None, extra)
         try:
@@ -156,7 +155,7 @@ def explain_plan(
 
 def report(program: Program, masks: LocalMasks, plan: Plan) -> PlanReport:
     """What a plan does."""
-    boxes = [list(masks.boxes)[i] for i in range(len(masks))]
+    boxes = list(masks.boxes)
     axes = [spans(program, axis, [(b[2 * axis], b[2 * axis + 1]) for b in boxes]) for axis in (0, 1)]
     rows = []
     for step in program.steps:
