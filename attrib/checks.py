@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from attrib.errors import InputError, LayerError, MissingDependency, ShapeError, did_you_mean
+from attrib.errors import InputError, MissingDependency, ShapeError, did_you_mean
 
 V = TypeVar("V")
 
@@ -75,16 +75,6 @@ def shape(tensor: Tensor, pattern: str, what: str = "maps", **sizes: int) -> Ten
         known = [f"{a}={sizes[a.lower()]}" if a.lower() in sizes else a for a in names]
         raise ShapeError(f"{what} must have shape ({', '.join(known)}); got {tuple(tensor.shape)}.")
     return tensor
-
-
-def spatial(act: Tensor, layer: str | None) -> Tensor:
-    """The activation at ``layer`` must have locations."""
-    if act.ndim != 4:
-        raise LayerError(
-            f"layer {layer!r} must be spatial, (N, K, h, w); it gives {tuple(act.shape)}. "
-            "Choose an earlier layer, or layer='auto' for the last spatial one."
-        )
-    return act
 
 
 def batch(inputs: object) -> tuple[Tensor, ...]:

@@ -15,14 +15,14 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Names to classes or factories; duplicates are refused, unknown names get suggestions.
 
-    On first look-up the module ``home`` is imported, which registers our own, and then the entries of installed
+    On first look-up the modules ``homes`` are imported, which register our own, and then the entries of installed
     packages under the entry-point group ``group``, so that importing attrib stays light.
     """
 
-    def __init__(self, kind: str, group: str, home: str | None = None) -> None:
+    def __init__(self, kind: str, group: str, *homes: str) -> None:
         self.kind = kind
         self.group = group
-        self.home = home
+        self.homes = homes
         self._items: dict[str, T] = {}
         self._loaded = False
 
@@ -47,8 +47,8 @@ class Registry(Generic[T]):
 
     def _load(self) -> None:
         if not self._loaded:
-            if self.home is not None:
-                import_module(self.home)
+            for home in self.homes:
+                import_module(home)
             self._loaded = True  # first, so that a plug-in may look names up while it loads
             for point in entry_points(group=self.group):
                 if point.name not in self._items:
@@ -79,6 +79,6 @@ class Registry(Generic[T]):
         return f"<{self.kind} registry: {', '.join(self)}>"
 
 
-METHODS: Registry[Any] = Registry("method", "attrib.methods", home="attrib.methods")
-METRICS: Registry[Any] = Registry("metric", "attrib.metrics", home="attrib.metrics")
-CONTROLS: Registry[Any] = Registry("control", "attrib.controls", home="attrib.benchmark.controls")
+METHODS: Registry[Any] = Registry("method", "attrib.methods", "attrib.methods")
+METRICS: Registry[Any] = Registry("metric", "attrib.metrics", "attrib.metrics")
+CONTROLS: Registry[Any] = Registry("control", "attrib.controls", "attrib.benchmark.controls")

@@ -95,6 +95,7 @@ MODEL: dict[str, Values] = {"model": (NET, nets.fill(nets.Chain(nn.ReLU(), nn.Re
 REDUCTIONS: dict[str, Values] = {"channels": ("l2", "none"), "absolute": (False, True)}
 LAYER: dict[str, Values] = {"layer": (None, "pool")}
 OVERRIDE: dict[str, Values] = {"activations": (("relu",), ("relu", "relu6"))}
+RESHAPE: dict[str, Values] = {"reshape": (None, lambda act: act.flip(3))}
 SWEEP: dict[str, Values] = {
     "batch_size": (1, 6),
     "channels_last": (False, True),
@@ -111,8 +112,9 @@ EFFECTS: dict[str, dict[str, Values]] = {
     "input_x_gradient": {**MODEL, **LAYER, **REDUCTIONS},
     "guided": {**MODEL, **LAYER, **REDUCTIONS, **OVERRIDE},
     "deconvnet": {**MODEL, **LAYER, **REDUCTIONS, **OVERRIDE},
-    "gradcam": {**MODEL, **LAYER, "relu": (True, False), "negative": (False, True), "upsample": (False, True)},
-    "guided_gradcam": {**MODEL, **LAYER, **REDUCTIONS, **OVERRIDE},
+    "gradcam": {**MODEL, **LAYER, "relu": (True, False), "negative": (False, True), "upsample": (False, True),
+                **RESHAPE},
+    "guided_gradcam": {**MODEL, **LAYER, **REDUCTIONS, **OVERRIDE, **RESHAPE},
     "occlusion": {
         **MODEL, **LAYER, **SWEEP,
         "window": (2, (2, 3)), "stride": (1, (2, 1)), "baseline": ("zero", "mean"), "score": (None, "log_odds"),

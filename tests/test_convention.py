@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import captum.attr
@@ -23,15 +25,20 @@ from attrib import (
 from attrib.core import count
 from tests import nets
 from tests.conventions import PINNED, lines, pins, section
+from tests.test_geometry import Patches
 
 X = nets.batch(2, 8, 6)
 NET = nets.make("module")
 
 
-def test_every_line_of_every_convention_is_pinned_by_a_test_here() -> None:
-    from tests import test_convention_rules
+@pytest.fixture(scope="module", autouse=True)
+def _all_pins() -> None:
+    """The files beside this one pin lines too."""
+    for path in Path(__file__).parent.glob("test_convention_*.py"):
+        import_module(f"tests.{path.stem}")
 
-    assert test_convention_rules  # its tests pin the lines of the overriding methods
+
+def test_every_line_of_every_convention_is_pinned_by_a_test_here() -> None:
     ours = [name for name in METHODS if METHODS[name].__module__.startswith("attrib.methods.")]
     loose = [
         f"{m}: {line}" for m in ours for line in lines(m) if not any(line.startswith(s) for n, s in PINNED if n == m)
@@ -40,9 +47,6 @@ def test_every_line_of_every_convention_is_pinned_by_a_test_here() -> None:
 
 
 def test_no_pin_speaks_of_a_line_that_is_gone() -> None:
-    from tests import test_convention_rules
-
-    assert test_convention_rules
     assert [(m, start) for m, start in PINNED if not any(line.startswith(start) for line in lines(m))] == []
 
 
@@ -254,6 +258,15 @@ def test_convention_guided_gradcam_keeps_its_pattern_when_the_upper_weights_are_
             found.append(rank_correlation(a[both], b[both]))
     mean = {name: sum(found) / len(found) for name, found in kept.items()}
     assert mean["guided_gradcam"] > mean["saliency"] + 0.2, kept
+
+
+@pins("gradcam", "channels last (Swin) and tokens (ViT)")
+def test_convention_gradcam_recognises_channels_last_and_tokens_without_the_class_token() -> None:
+    model = nets.fill(Patches(prefix=0))
+    first, last, tokens = (GradCAM(model, at).attribute(X, 2) for at in ("relu", "last", "tokens"))
+    assert_close(last, first)
+    assert_close(tokens, first)
+    assert GradCAM(nets.fill(Patches(prefix=1)), "tokens").attribute(X, 2).shape == first.shape
 
 
 # --- costs

@@ -4,7 +4,9 @@ from attrib.core.attribution import Attribution, coverage, frozen
 from attrib.core.baseline import Baseline, gaussian_blur, resolve_baseline
 from attrib.core.capture import capture
 from attrib.core.cost import Cost, Deviation, count
+from attrib.core.geometry import Layout, Reshape
 from attrib.core.incremental.report import LayerPlan, PlanReport, explain_plan
+from attrib.core.layer_map import LayerMap
 from attrib.core.layers import auto_layer, layer_table, resolve, unwrap
 from attrib.core.masks import Given, LocalMasks, Masks, Ranked, Windows
 from attrib.core.objective import ClassScore, Custom, Objective, Output, Predicted
@@ -12,7 +14,7 @@ from attrib.core.options import SweepOptions
 from attrib.core.perturb import sweep
 from attrib.core.query import Clean, Query
 from attrib.core.rules import Coverage, Switch, deconv, guided, rules
-from attrib.core.shared import Backward, Gradient
+from attrib.core.shared import Backward, Gradient, Recorded
 from attrib.core.targets import as_objective
 from attrib.core.together import attribute_all
 from attrib.core.units import Channel, Neuron
@@ -30,7 +32,9 @@ __all__ = [
     "Deviation",
     "Given",
     "Gradient",
+    "LayerMap",
     "LayerPlan",
+    "Layout",
     "LocalMasks",
     "Masks",
     "Neuron",
@@ -40,6 +44,8 @@ __all__ = [
     "Predicted",
     "Query",
     "Ranked",
+    "Recorded",
+    "Reshape",
     "SweepOptions",
     "Switch",
     "Windows",

@@ -16,9 +16,9 @@ from attrib import checks
 from attrib.core.layers import auto_layer, resolve, unwrap
 from attrib.core.query import Query
 from attrib.core.rules import Coverage
-from attrib.core.shared import Backward, SharedPass
+from attrib.core.shared import Backward, Recorded, SharedPass
 from attrib.core.targets import as_objective
-from attrib.errors import InputError, ModelError, ShapeError
+from attrib.errors import InputError, LayerError, ModelError, ShapeError
 
 Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 
@@ -99,6 +99,10 @@ def _restore(flags: _Flags, weights: _Weights, buffers: _Buffers) -> None:
 class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships no types
     """One method. Subclasses write `_attribute` and nothing else of the flow.
 
+    ``needs_layer`` says that a method explains a layer, which is picked if none is named; without ``takes_layer`` it
+    explains inputs only, and a layer is refused. Without ``uses_target`` the maps are the same whatever is asked: the
+    target is checked as for any method, and changes nothing.
+
     Args:
         model: an ``nn.Module``, or any callable where no layer is needed.
         layer: where to explain: a dotted name, an address such as ``"layer4.1.relu#0"``, a module, ``"auto"`` (the last
@@ -107,6 +111,8 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
 
     name: ClassVar[str]
     needs_layer: ClassVar[bool] = False
+    takes_layer: ClassVar[bool] = True
+    uses_target: ClassVar[bool] = True
 
     def __init__(self, model: Callable[..., Any], layer: str | nn.Module | None = None) -> None:
         if not callable(model):
@@ -116,6 +122,8 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
         self.layer = self._address(layer)
 
     def _address(self, layer: str | nn.Module | None) -> str | None:
+        if layer is not None and not self.takes_layer:
+            raise LayerError(f"{type(self).__name__} explains the inputs only; got layer {layer!r}. Leave layer out.")
         return layer if layer is None or layer == "auto" else resolve(self.model, layer)
 
     # log_usage wraps with functools.wraps: Captum's NoiseTunnel calls attribute.__wrapped__.
@@ -168,8 +176,10 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
             detached = tuple(x.detach().clone() if x.is_inference() else x.detach() for x in tensors)
             yield detached, checks.arguments(additional_forward_args)
 
-    def passes(self, layer: str | None) -> tuple[Backward, ...]:  # noqa: ARG002  for subclasses
+    def passes(self, layer: str | None) -> tuple[Backward | Recorded, ...]:  # noqa: ARG002  for subclasses
         """The gradients that `_attribute` will ask of its query, explained at ``layer``; none if they are not known.
+
+        A method that reads nothing but the clean run and a layer's activations says `Recorded`.
 
         What is declared here is read from one forward pass, which methods share in `attribute_all`.
         """

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attrib.core.geometry import Layout, find_layout, main_input, patch_of
 from attrib.core.passes import forward
 from attrib.errors import LayerError, did_you_mean
 
@@ -94,15 +95,20 @@ class LayerInfo:
         address: what to pass as ``layer``.
         kind: class name of the module.
         shape: shape of the output without the batch axis, None where it is not one tensor.
-        spatial: the output is ``(N, K, h, w)`` with more than one location.
         pooled: the output comes straight out of a pooling module.
+        layout: where its channels and locations are; None where it has no locations, or unknown ones.
     """
 
     address: str
     kind: str
     shape: tuple[int, ...] | None
-    spatial: bool
     pooled: bool
+    layout: Layout | None
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the output has channels at more than one location."""
+        return self.layout is not None and self.layout.spatial
 
 
 def layer_table(
@@ -121,17 +127,21 @@ def layer_table(
     def record(module: nn.Module, _: object, out: object) -> None:
         calls.append((names[module], module, out))
 
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     handles = [module.register_forward_hook(record) for module in names]
     try:
         with torch.no_grad():
-            forward(model, [x.clone() for x in (inputs if isinstance(inputs, tuple) else (inputs,))], extra)
+            forward(model, [x.clone() for x in inputs], extra)
     finally:
         for handle in handles:
             handle.remove()
-    return _describe(calls)
+    image, patch = main_input(inputs).shape, patch_of(model)
+    return _describe(calls, lambda shape: find_layout(shape, image, patch))
 
 
-def _describe(calls: list[tuple[str, nn.Module, object]]) -> list[LayerInfo]:
+def _describe(
+    calls: list[tuple[str, nn.Module, object]], layout: Callable[[Sequence[int]], Layout | None]
+) -> list[LayerInfo]:
     totals: dict[str, int] = {}
     for name, _, _ in calls:
         totals[name] = totals.get(name, 0) + 1
@@ -143,9 +153,9 @@ def _describe(calls: list[tuple[str, nn.Module, object]]) -> list[LayerInfo]:
         if "Pool" in type(module).__name__:
             pooled.add(id(out))
         shape = tuple(out.shape[1:]) if isinstance(out, Tensor) else None
-        spatial = isinstance(out, Tensor) and out.ndim == 4 and out.shape[2] * out.shape[3] > 1
+        found = layout(out.shape) if isinstance(out, Tensor) and out.ndim else None
         address = f"{name}#{number}" if totals[name] > 1 else name
-        rows.append(LayerInfo(address, type(module).__name__, shape, spatial, id(out) in pooled))
+        rows.append(LayerInfo(address, type(module).__name__, shape, id(out) in pooled, found))
     return rows
 
 
@@ -153,13 +163,25 @@ def auto_layer(model: Callable[..., Any], inputs: tuple[Tensor, ...], extra: Seq
     """Pick the last spatial layer: the last module whose output still has locations and is not a pooling.
 
     Deeper maps are the most class-specific ones that still say where (Selvaraju et al. 2017, section 3). Of modules
-    that return the same tensor the outermost is named. The choice is logged at level INFO.
+    that return the same tensor the outermost is named. Of transformers whose score is read from a class token it is
+    the last layer before the last attention, after which the other tokens have no way to the score. The choice is
+    logged at level INFO.
     """
-    spatial = [row.address for row in layer_table(model, inputs, extra) if row.spatial and not row.pooled]
+    rows = layer_table(model, inputs, extra)
+    spatial = [row for row in rows if row.spatial and not row.pooled]
+    if spatial and spatial[-1].layout and spatial[-1].layout.prefix:
+        spatial = _before_attention(rows)
     if not spatial:
         raise LayerError(
             f"{type(model).__name__} has no module with a spatial output (N, K, h, w), so no layer can be picked. "
             "Name one with layer=..., or use a method at the input such as Saliency."
         )
-    log.info("layer='auto': picked %r, the last spatial layer of %s", spatial[-1], type(model).__name__)
-    return spatial[-1]
+    log.info("layer='auto': picked %r, the last spatial layer of %s", spatial[-1].address, type(model).__name__)
+    return spatial[-1].address
+
+
+def _before_attention(rows: list[LayerInfo]) -> list[LayerInfo]:
+    """The spatial layers before the last attention module."""
+    last = max((i for i, row in enumerate(rows) if "Attention" in row.kind), default=len(rows))
+    inside = tuple(f"{rows[last].address.partition('#')[0]}{end}" for end in ".#") if last < len(rows) else ()
+    return [row for row in rows[:last] if row.spatial and not row.pooled and not row.address.startswith(inside)]

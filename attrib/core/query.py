@@ -12,11 +12,12 @@ from torch import Tensor
 
 from attrib import checks
 from attrib.core.capture import Activations, Edit, capture, detached
+from attrib.core.geometry import Layout, find_layout, main_input, patch_of
 from attrib.core.objective import Objective, Space
 from attrib.core.passes import forward
 from attrib.core.rules import Rule
 from attrib.core.shared import Backward, Gradient, SharedPass, checked_score
-from attrib.errors import ShapeError
+from attrib.errors import LayerError, ShapeError
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,23 @@ class Query:
     def image(self) -> Tensor:
         """The only input, which must be ``(N, C, H, W)``."""
         return checks.shape(self.x, "n c h w", "inputs")
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """The locations of the only input: ``(H, W)`` for images, ``(L,)`` for signals, ``(D, H, W)`` for volumes."""
+        if not 3 <= self.x.ndim <= 5:
+            raise ShapeError(f"inputs must have locations, (N, C, H, W); got {tuple(self.x.shape)}.")
+        return tuple(self.x.shape[2:])
+
+    def layout(self, act: Tensor) -> Layout:
+        """Where the channels and locations of an activation at the layer are."""
+        found = find_layout(act.shape, main_input(self.inputs).shape, patch_of(self.model))
+        if found is None:
+            raise LayerError(
+                f"layer {self.layer!r} must be spatial, (N, K, h, w); it gives {tuple(act.shape)}. Choose an earlier "
+                "layer, or layer='auto' for the last spatial one; reshape= maps other layouts to (N, K, h, w)."
+            )
+        return found
 
     def in_space(self, space: Space | None) -> Query:
         """Return the same question in another score space; None keeps the target's own."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from attrib import checks
 
 Channels = Literal["max", "mean", "sum", "l2", "none"]
+_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 CHANNELS: tuple[Channels, ...] = ("max", "mean", "sum", "l2", "none")
 
 
@@ -35,5 +36,8 @@ def check_channels(channels: Channels) -> Channels:
 
 
 def upsample(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Resize maps bilinearly with ``align_corners=False`` and no antialiasing: the one resizing of the package."""
-    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+    """Resize maps bilinearly with ``align_corners=False`` and no antialiasing: the one resizing of the package.
+
+    Maps of 1-D inputs are resized linearly, those of 3-D inputs trilinearly.
+    """
+    return F.interpolate(maps, size, mode=_MODES[len(size)], align_corners=False)

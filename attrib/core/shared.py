@@ -41,6 +41,17 @@ class Backward:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """A layer whose activations a method reads from the clean run, without a gradient.
+
+    Attributes:
+        at: address of the layer.
+    """
+
+    at: str
+
+
+@dataclass(frozen=True)
 class Gradient:
     """A score ``(N,)``, what it was differentiated to (``act``) and the gradient ``d score_n / d act_n``.
 
@@ -93,24 +104,24 @@ class SharedPass:
         self,
         model: Any,
         inputs: tuple[Tensor, ...],
-        wanted: Sequence[Backward],
+        wanted: Sequence[Backward | Recorded],
         objectives: Sequence[Objective],
         extra: tuple[Any, ...] = (),
     ) -> None:
-        self.wanted = tuple(wanted)
-        named = [one.at for one in wanted if one.at is not None]
-        self.leaves = tuple(x.detach().requires_grad_(len(named) < len(wanted)) for x in inputs)
+        self.wanted = tuple(one for one in wanted if isinstance(one, Backward))
+        ends = [one.at for one in self.wanted]
+        self.leaves = tuple(x.detach().requires_grad_(None in ends) for x in inputs)
         # The model gets clones, always: it may change its input in place, which must not reach the user's tensor.
         seen = tuple(x.clone() for x in self.leaves)
-        overrides = [one.override for one in wanted if one.override]
+        overrides = [one.override for one in self.wanted if one.override]
         self.switch = Switch(*overrides)
-        self._kept = {*named, *(layer for one in objectives for layer in one.layers)}
-        recording = capture(model, *self._kept, leaf=bool(named))
+        self._kept = {one.at for one in wanted if one.at} | {layer for one in objectives for layer in one.layers}
+        recording = capture(model, *self._kept, leaf=any(ends))
         with torch.enable_grad(), recording as acts, self.switch if overrides else nullcontext():
             self.output: Any = forward(model, seen, extra)
         self.acts: Activations = acts
         self._objectives = tuple(objectives)  # alive, so that their ids stay theirs
-        self._due = {(id(objective), one.rules) for objective in objectives for one in wanted}
+        self._due = {(id(objective), one.rules) for objective in objectives for one in self.wanted}
         self._scored: list[Scored] = []
 
     @property

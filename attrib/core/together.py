@@ -11,7 +11,7 @@ from attrib.core.attribution import Attribution, Inputs
 from attrib.core.layers import auto_layer
 from attrib.core.objective import Objective
 from attrib.core.query import Clean, Query
-from attrib.core.shared import Rules, SharedPass
+from attrib.core.shared import Backward, Rules, SharedPass
 from attrib.core.targets import as_objective
 from attrib.errors import InputError
 
@@ -39,7 +39,11 @@ class Together(Generic[Label]):
 
     def users(self, rules: Rules) -> set[Label]:
         """Labels of the methods that read the backward pass with these rules."""
-        return {label for label, wanted in self.wanted.items() if any(one.rules == rules for one in wanted)}
+        return {
+            label
+            for label, wanted in self.wanted.items()
+            if any(isinstance(one, Backward) and one.rules == rules for one in wanted)
+        }
 
     def clean(self, objective: Objective) -> Clean:
         """What the forward pass gave: bound goal, score, output."""

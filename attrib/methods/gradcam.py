@@ -7,18 +7,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attrib import checks
 from attrib.core import Attribution, Backward, Query
-from attrib.core.reduce import upsample
+from attrib.core.geometry import Reshape
+from attrib.core.layer_map import LayerMap
 from attrib.registry import METHODS
 
 
-def cam(query: Query) -> Tensor:
+def cam(query: Query, at: LayerMap) -> Tensor:
     """Weight each channel by its average gradient and sum: ``(N, 1, h, w)``, signed."""
-    found = query.gradient(at=query.layer)
-    act, grad = found.act[0], found.grad[0]
-    checks.spatial(act, query.layer)
-    return (grad.mean((2, 3), keepdim=True) * act).sum(1, keepdim=True)
+    act, grad = at.evidence(query)
+    return (grad.mean(tuple(range(2, grad.ndim)), keepdim=True) * act).sum(1, keepdim=True)
 
 
 @METHODS.add("gradcam")
@@ -33,6 +31,7 @@ class GradCAM(Attribution):
         - ``relu=False`` keeps evidence against the score as negative values (Captum's default).
         - ``negative=True`` changes the sign of the weights: the regions that would raise another score.
         - a map without positive evidence is zero everywhere.
+        - channels last (Swin) and tokens (ViT) are recognised; the class token, which has no place, is left out.
 
     Cost: one forward pass and the backward pass from the score to the layer; ``layer="auto"`` one more forward.
 
@@ -42,6 +41,7 @@ class GradCAM(Attribution):
         relu: keep only what supports the score (the paper).
         negative: explain by what speaks against the score (the paper's counterfactual explanations).
         upsample: resize to the input.
+        reshape: makes ``(N, K, h, w)`` of the layer's activation where the layout is not recognised.
 
     Example:
         >>> GradCAM(model, "conv").attribute(x, target=3).shape
@@ -61,17 +61,16 @@ class GradCAM(Attribution):
         relu: bool = True,
         negative: bool = False,
         upsample: bool = False,
+        reshape: Reshape | None = None,
     ) -> None:
         super().__init__(model, layer)
-        self.relu = relu
         self.negative = negative
-        self.upsample = upsample
+        self.at = LayerMap(relu, upsample, reshape)
 
     def passes(self, layer: str | None) -> tuple[Backward, ...]:
         """See `Attribution.passes`."""
         return (Backward(layer),)
 
     def _attribute(self, query: Query) -> Tensor:
-        maps = -cam(query) if self.negative else cam(query)
-        maps = maps.relu() if self.relu else maps
-        return upsample(maps, query.image.shape[2:]) if self.upsample else maps
+        maps = cam(query, self.at)
+        return self.at.finish(query, -maps if self.negative else maps)

@@ -8,7 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from attrib.core import Attribution, Backward, Query, guided
-from attrib.core.reduce import Channels, check_channels, reduce_channels, upsample
+from attrib.core.geometry import Reshape
+from attrib.core.layer_map import LayerMap
+from attrib.core.reduce import Channels, check_channels, reduce_channels
 from attrib.core.rules import Activations, override
 from attrib.methods.gradcam import cam
 from attrib.registry import METHODS
@@ -35,6 +37,7 @@ class GuidedGradCAM(Attribution):
         channels: ``"max"``, ``"mean"``, ``"sum"``, ``"l2"`` or ``"none"``.
         absolute: take absolute values before reducing.
         activations: which to override, see `GuidedBackprop`.
+        reshape: see `GradCAM`.
 
     Example:
         >>> GuidedGradCAM(model, "conv").attribute(x, target=3).shape
@@ -54,17 +57,19 @@ class GuidedGradCAM(Attribution):
         channels: Channels = "max",
         absolute: bool = True,
         activations: Activations = "rectifiers",
+        reshape: Reshape | None = None,
     ) -> None:
         super().__init__(model, layer)
         self.channels = check_channels(channels)
         self.absolute = absolute
         self.override = override(guided, activations)
+        self.at = LayerMap(relu=True, upsample=True, reshape=reshape)
 
     def passes(self, layer: str | None) -> tuple[Backward, ...]:
         """See `Attribution.passes`."""
         return Backward(layer), Backward(override=self.override)
 
     def _attribute(self, query: Query) -> Tensor:
-        where = upsample(cam(query).relu(), query.image.shape[2:])
+        where = self.at.finish(query, cam(query, self.at))
         what = query.gradient(override=self.override).grad[0]
         return reduce_channels(what * where, self.channels, self.absolute)
