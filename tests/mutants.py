@@ -66,6 +66,17 @@ class IgnoresTheTarget(Saliency):
         return super()._attribute(replace(query, objective=ClassScore(0)))
 
 
+class DeniesItsTarget(Saliency):
+    uses_target = False
+
+
+class NeverLooksAtItsTarget(Saliency):
+    uses_target = False
+
+    def _attribute(self, query: Query) -> tuple[Tensor, ...]:
+        return super()._attribute(replace(query, objective=ClassScore(0)))
+
+
 class TakesTheFirstTarget(Saliency):
     def _attribute(self, query: Query) -> tuple[Tensor, ...]:
         index = query.clean.goal.index  # type: ignore[attr-defined]
@@ -210,6 +221,8 @@ MUTANTS: dict[str, tuple[type[Saliency], set[str]]] = {
     "seeds the global generator": (around(seeds), {"global state untouched", "nothing left after errors"}),
     "training mode shows": (around(keeps_training_mode), {"explained in evaluation mode"}),
     "ignores the target": (IgnoresTheTarget, {"target matters"}),
+    "denies that the target matters": (DeniesItsTarget, {"target matters"}),
+    "never looks at a target that does not matter": (NeverLooksAtItsTarget, {"bad targets refused"}),
     "takes the first target for all": (TakesTheFirstTarget, {"each example on its own", "order of the batch"}),
     "misreads arrays": (around(misreads_arrays), {"forms of the target"}),
     "accepts any class": (around(accepts_any_class), {"bad targets refused"}),

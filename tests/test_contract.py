@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attrib import METHODS, Attribution, GradCAM, GuidedBackprop, GuidedGradCAM, Occlusion, Saliency
 from attrib.errors import InputError
 from attrib.testing import Check, assert_attribution, check_attribution
+from tests.made_for import layers_of, tried_on
 from tests.mutants import MUTANTS
 
 CHECKS = [check.name for check in check_attribution(Saliency)]
@@ -24,10 +25,9 @@ def failures(method: Callable[..., Attribution], layer: str | None = None, **opt
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("layer", [None, "stem", "conv"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "layer"), [(name, layer) for name in METHODS for layer in layers_of(name)])
 def test_every_method_keeps_the_contract_at_the_input_and_at_layers(name: str, layer: str | None, device: str) -> None:
-    assert failures(METHODS[name], layer, device=device) == {}
+    assert failures(METHODS[name], layer, device=device, **tried_on(name)) == {}
 
 
 @pytest.mark.parametrize(

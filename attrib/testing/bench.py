@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attrib.core import Attribution, auto_layer, capture, frozen
+from attrib.core.geometry import find_layout, patch_of
 
 Factory = Callable[[nn.Module], Attribution]
 # Batches of another size go through other kernels; two correct results differ by rounding only.
@@ -50,6 +51,11 @@ class Bench:
         """Keyword arguments of every call of ``attribute``."""
         return {} if self.layer is None else {"layer": self.layer}
 
+    @property
+    def uses_target(self) -> bool:
+        """Whether the method says that its maps depend on the target; that the target is checked is promised anyway."""
+        return bool(getattr(self.method(self.fresh()), "uses_target", True))
+
     def fresh(self) -> nn.Module:
         """Return a copy of the model, in evaluation mode."""
         return copy.deepcopy(self.model).eval()
@@ -63,14 +69,18 @@ class Bench:
         return maps
 
     def shapes(self, x: Tensor) -> set[tuple[int, ...]]:
-        """Shapes ``(C, H, W)`` that a map may have: those of the input and of the layer, with their channels or one."""
+        """Shapes ``(C, H, W)`` that a map may have: of the input, the layer and the patches, with channels or one."""
         model = self.fresh()
-        found = [x.shape[1:]]
+        found = [tuple(x.shape[1:])]
+        patch = patch_of(model)
+        if patch is not None and len(patch) == x.ndim - 2:
+            found.append((1, *(side // cell for side, cell in zip(x.shape[2:], patch, strict=True))))
         with frozen(model):
             needs_layer = getattr(self.method(model), "needs_layer", False)
             layer = self.layer or (auto_layer(model, (x,)) if needs_layer else None)
             if layer is not None:
                 with capture(model, layer) as acts:
                     model(x)
-                found.append(acts[layer].shape[1:])
+                layout = find_layout(acts[layer].shape, x.shape, patch)
+                found.append(tuple((layout.maps(acts[layer]) if layout else acts[layer]).shape[1:]))
         return {(channels, *shape[1:]) for shape in found for channels in (1, shape[0])}

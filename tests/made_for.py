@@ -1,0 +1,46 @@
+"""Methods made for one kind of network: the model, the inputs and the layers that they are tried on everywhere.
+
+A method that is not listed here is tried on any network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from attrib import METHODS
+
+
+@dataclass(frozen=True)
+class MadeFor:
+    """What a method is tried on.
+
+    Attributes:
+        model: makes the network; the same weights each time.
+        inputs: makes at least two examples.
+        layers: to name in calls; None leaves the layer to the method.
+    """
+
+    model: Callable[[], nn.Module]
+    inputs: Callable[[], Tensor]
+    layers: tuple[str | None, ...] = (None,)
+
+
+MADE_FOR: dict[str, MadeFor] = {}
+
+
+def layers_of(name: str) -> tuple[str | None, ...]:
+    """The layers at which the contract is tried; those of the probe network, where the method takes any network."""
+    if name in MADE_FOR:
+        return MADE_FOR[name].layers
+    return (None, "stem", "conv") if METHODS[name].takes_layer else (None,)
+
+
+def tried_on(name: str) -> dict[str, Any]:
+    """Keyword arguments of `check_attribution`: none where the method takes any network."""
+    if name not in MADE_FOR:
+        return {}
+    return {"model": MADE_FOR[name].model(), "inputs": MADE_FOR[name].inputs()}
