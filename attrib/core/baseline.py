@@ -23,18 +23,20 @@ def gaussian_blur(x: Tensor, size: int = 11, sigma: float = 5.0) -> Tensor:
     return torch.nn.functional.conv2d(x, kernel[:, :, None], padding=(0, size // 2), groups=x.shape[1])
 
 
-def resolve_baseline(baseline: Baseline, x: Tensor) -> Tensor:
-    """Return what replaces hidden parts of ``x (N, C, H, W)``, broadcastable to it.
+def resolve_baseline(baseline: Baseline, x: Tensor, channels: int = 1) -> Tensor:
+    """Return what replaces hidden parts of ``x``, an input or an activation, broadcastable to it.
 
     A number fills every channel; ``"zero"`` is 0 in the *model's* space (the mean colour of normalised inputs, black
-    of unnormalised ones); ``"mean"`` is each example's own channel mean; ``"blur"`` is `gaussian_blur`; a Tensor
-    broadcasts; a callable maps ``x`` to a Tensor.
+    of unnormalised ones); ``"mean"`` is each example's own mean of every channel, over all locations; ``"blur"`` is
+    `gaussian_blur`, for two axes of locations only; a Tensor broadcasts; a callable maps ``x`` to a Tensor.
+
+    Args:
+        baseline: see above.
+        x: ``(N, C, ...)`` of any number of axes.
+        channels: the axis of the channels, which has no locations.
     """
     if isinstance(baseline, str):
-        checks.choice("baseline", baseline, ("zero", "mean", "blur"))
-        if baseline == "mean":
-            return x.mean((2, 3), keepdim=True)
-        return gaussian_blur(x) if baseline == "blur" else x.new_zeros(())
+        return _named(checks.choice("baseline", baseline, ("zero", "mean", "blur")), x, channels)
     value = baseline(x) if callable(baseline) else baseline
     if not isinstance(value, Tensor):
         return x.new_full((), checks.number("baseline", value))
@@ -44,3 +46,18 @@ def resolve_baseline(baseline: Baseline, x: Tensor) -> Tensor:
     if not torch.isfinite(value).all():
         raise InputError("baseline must be finite; got NaN or infinite values.")
     return value.detach().to(x)
+
+
+def _named(name: str, x: Tensor, channels: int) -> Tensor:
+    if name == "zero":
+        return x.new_zeros(())
+    places = [axis for axis in range(1, x.ndim) if axis != channels]
+    if not places or (name == "blur" and len(places) != 2):
+        needs = "locations" if name == "mean" else "two axes of locations, (N, C, H, W)"
+        raise InputError(
+            f"baseline {name!r} needs {needs}; what is hidden has shape {tuple(x.shape)}. Pass 'zero', a number, a "
+            "Tensor or a callable."
+        )
+    if name == "mean":
+        return x.mean(places, keepdim=True)
+    return gaussian_blur(x.movedim(channels, 1)).movedim(1, channels)

@@ -1,7 +1,8 @@
 """Where to hide. Mask sets are lazy: ``batch`` makes the masks of one forward pass only.
 
 ``keep`` masks hold 1 where the input is kept and 0 where it takes the baseline, with shape
-``(k, 1 or N, 1 or C, H, W)``: masks, examples, channels, height, width.
+``(k, 1 or N, 1 or C, H, W)``: masks, examples, channels, height, width. In general that is ``(k, 1 or N, ...)``, where
+``...`` broadcasts to one example of what is hidden: a signal, a volume, a row of tokens, the channels of a layer.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.errors import InputError
+from attrib.errors import InputError, ShapeError
 
 Box: TypeAlias = "tuple[int, int, int, int]"
 
@@ -57,12 +58,13 @@ def _hidden(start: Tensor, size: int, edges: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Given:
-    """Masks that are already a Tensor ``(K, 1 or N, 1 or C, H, W)``."""
+    """Masks that are already a Tensor ``(K, 1 or N, ...)``, such as ``(K, 1, 1, H, W)`` or ``(K, 1, C, 1, 1)``."""
 
     keep: Tensor
 
     def __post_init__(self) -> None:
-        checks.shape(self.keep, "k n c h w", "keep masks")
+        if self.keep.ndim < 3:
+            raise ShapeError(f"keep masks must have shape (K, 1 or N, ...); got {tuple(self.keep.shape)}.")
 
     def __len__(self) -> int:
         return len(self.keep)
@@ -73,7 +75,12 @@ class Given:
 
     @cached_property
     def boxes(self) -> tuple[Box, ...]:
-        """The bounding box of what each mask hides, in any example or channel; one cell where it hides nothing."""
+        """The bounding box of what each mask hides, in any example or channel; one cell where it hides nothing.
+
+        There are none without height and width.
+        """
+        if self.keep.ndim != 5:
+            return ()
         hides = (self.keep != 1).any(2).any(1).cpu()
         return tuple((*_ends(mask.any(1)), *_ends(mask.any(0))) for mask in hides)
 

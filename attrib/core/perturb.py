@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 from tqdm import tqdm
 
-from attrib import checks
 from attrib.core.baseline import Baseline, resolve_baseline
+from attrib.core.geometry import find_layout, main_input, patch_of
 from attrib.core.incremental import check, local
 from attrib.core.incremental.engine import Replay, kept_replay
 from attrib.core.incremental.record import NotReplayableError
@@ -24,7 +24,7 @@ from attrib.core.objective import Acts, Objective
 from attrib.core.options import SweepOptions, auto_rows, check_options
 from attrib.core.pace import Pace
 from attrib.core.query import Query
-from attrib.errors import LayerError
+from attrib.errors import LayerError, ShapeError
 
 log = logging.getLogger("attrib")
 
@@ -66,7 +66,7 @@ class Job:
     def hide(self, act: Tensor, keep: Tensor, part: slice) -> Tensor:
         """``act (N, ...)`` under ``keep (k, 1 or N, ...)``, as ``(k * N, ...)``."""
         keep = keep if keep.shape[1] == 1 else keep[:, part]
-        base = self.base if self.base.ndim < 4 or len(self.base) == 1 else self.base[part]
+        base = self.base if self.base.ndim < self.what.ndim or len(self.base) == 1 else self.base[part]
         return torch.lerp(base.expand(act.shape), act, keep).flatten(0, 1)
 
     def read(self, output: Any, acts: Acts, part: slice, k: int) -> Tensor:
@@ -139,7 +139,8 @@ def sweep(
 
     Args:
         query: the question; its clean pass binds the goal once, so that masked copies keep the same class.
-        masks: for the input, or for the output of layer ``at``.
+        masks: for the input, or for the output of layer ``at``: ``(k, 1 or N, ...)``, where ``...`` broadcasts to one
+            example of what is hidden, so that ``(k, 1, C, 1, 1)`` hides channels and ``(k, 1, T, 1)`` tokens.
         baseline: what replaces the hidden part.
         at: hide at this layer instead of at the input.
         index: which of several inputs is masked.
@@ -164,8 +165,7 @@ def sweep(
 def _job(
     query: Query, baseline: Baseline, at: str | None, index: int, goals: Sequence[Objective], options: SweepOptions
 ) -> Job:
-    what = query.clean.acts[at] if at else query.inputs[index]
-    checks.shape(what, "n c h w", f"layer {at!r}" if at else "inputs")
+    what = _hidden(query, at, index)
     _refuse_later(query, at)
     bound, clean = [query.clean.goal], query.clean.score
     if goals:
@@ -175,7 +175,25 @@ def _job(
             more = [goal.bind(output, acts) for goal in goals]
             clean = torch.stack([clean, *(goal(output, acts).to(clean) for goal in more)])[:, None]
         bound += more
-    return Job(query, resolve_baseline(baseline, what), at, index, tuple(bound), clean, not goals, options)
+    base = resolve_baseline(baseline, what, _channels(query, what, at))
+    return Job(query, base, at, index, tuple(bound), clean, not goals, options)
+
+
+def _hidden(query: Query, at: str | None, index: int) -> Tensor:
+    """What is hidden, which must hold the examples apart along its first axis."""
+    what = query.clean.acts[at] if at else query.inputs[index]
+    if what.ndim < 2 or len(what) != len(query.inputs[0]):
+        raise LayerError(
+            f"layer {at!r} must give one activation per example to hide parts of it, ({len(query.inputs[0])}, ...); it "
+            f"gives {tuple(what.shape)}. Choose a layer before the examples are cut up, or after they are put together."
+        )
+    return what
+
+
+def _channels(query: Query, what: Tensor, at: str | None) -> int:
+    """The axis of the channels: the first one, where no layout says otherwise."""
+    layout = find_layout(what.shape, main_input(query.inputs).shape, patch_of(query.model)) if at else None
+    return 1 if layout is None else layout.channels
 
 
 def _replay(job: Job, masks: Masks) -> Replay | None:
@@ -196,6 +214,7 @@ def _dense_scores(job: Job, masks: Masks, replay: Replay | None) -> Scores:
     pace, n, done = _pace(job, replay), len(job.what), 0
     while done < len(masks):
         keep = masks.batch(done, min(done + max(1, pace.rows // n), len(masks)), job.what)
+        _check_masks(keep, job.what)
         try:
             with pace.timed(n * len(keep), job.what.device):
                 score = job.score(keep, pace, replay)
@@ -204,6 +223,13 @@ def _dense_scores(job: Job, masks: Masks, replay: Replay | None) -> Scores:
             continue
         yield torch.arange(done, done + len(keep)), score
         done += len(keep)
+
+
+def _check_masks(keep: Tensor, what: Tensor) -> None:
+    sizes = zip(keep.shape[1:], what.shape, strict=False)
+    if keep.ndim != what.ndim + 1 or any(size not in (1, full) for size, full in sizes):
+        shape = ", ".join(f"1 or {size}" for size in what.shape)
+        raise ShapeError(f"masks must have shape (k, {shape}) here; got {tuple(keep.shape)}.")
 
 
 def _pace(job: Job, replay: Replay | None) -> Pace:

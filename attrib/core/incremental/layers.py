@@ -236,12 +236,13 @@ def _reduce(compiler: Compiler, call: Call) -> None:
 
 
 @rule("_adaptive_avg_pool2d", "adaptive_max_pool2d", "upsample_bilinear2d", "upsample_nearest2d", "upsample_bicubic2d")
+@rule("_adaptive_avg_pool3d", "adaptive_max_pool3d", "max_pool3d_with_indices")
 def _resize(compiler: Compiler, call: Call) -> None:
     number = compiler.only(call)
     if "avg" in call.op and compiler.shape(number) == compiler.shape(call.outs[0]):
         compiler.alias(call, number)
         return
-    first = 0 if "adaptive_max" in call.op else None
+    first = 0 if "max" in call.op else None
     compiler.whole(call, compiler.map_form(call.outs[0]), replay(overload(call.op), call, (number,), first=first))
 
 

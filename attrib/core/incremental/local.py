@@ -30,7 +30,7 @@ _CALIBRATION = 16  # masks; half of them are those with the largest effect
 
 def local_scores(job: Job, masks: Masks, replay: Replay) -> Scores | None:
     """Scores from windows; None where the masks are not local, or too large for windows to pay."""
-    if not isinstance(masks, LocalMasks) or masks.boxes is None:
+    if job.what.ndim != 4 or not isinstance(masks, LocalMasks) or not _in_place(masks, job.what):
         return None
     plan = make_plan(replay.program, masks.boxes)
     if not _pays(job, replay, plan, len(masks)):
@@ -38,6 +38,11 @@ def local_scores(job: Job, masks: Masks, replay: Replay) -> Scores | None:
     if tolerance := job.options.get("tolerance"):
         plan = make_plan(replay.program, masks.boxes, _calibrated(job, masks, replay, tolerance))
     return _run(job, masks, replay, plan)
+
+
+def _in_place(masks: LocalMasks, what: Tensor) -> bool:
+    """Whether the boxes lie in the map: masks that broadcast along height or width have none of their own."""
+    return bool(masks.boxes) and masks.batch(0, 1, what).shape[-2:] == what.shape[-2:]
 
 
 def _pays(job: Job, replay: Replay, plan: Plan, masks: int) -> bool:
