@@ -253,10 +253,52 @@ def test_a_layer_that_runs_twice_is_refused(layer: str) -> None:
 
 
 def test_layers_where_the_method_has_none_are_refused() -> None:
-    with pytest.raises(LayerError, match=r"inputs, not layers; got layer 'conv2'. Use from_captum\(LayerSaliency"):
-        make("Saliency")(nets.fill(Plain()), "conv2").attribute(nets.batch(1), 1)
+    with pytest.raises(LayerError, match=r"there is no LayerGuidedBackprop; got layer 'conv2'"):
+        make("GuidedBackprop")(nets.fill(Plain()), "conv2").attribute(nets.batch(1), 1)
     with pytest.raises(LayerError, match="outputs of layers only"):
         make("LayerFeaturePermutation")(nets.fill(Plain()), "conv2@input").attribute(nets.batch(2), 1)
+    with pytest.raises(InputError, match="feature_mask must be left out at a layer; Captum's LayerFeatureAblation"):
+        make("FeatureAblation", **MASK)(nets.fill(Plain()), "conv2").attribute(nets.batch(2), 1)
+
+
+AT_LAYERS: dict[str, dict[str, Any]] = {
+    "IntegratedGradients": {"n_steps": 5, "baselines": 0.1},
+    "GradientShap": {"baselines": two_baselines, "n_samples": 4},
+    "DeepLift": {"baselines": 0.1},
+    "DeepLiftShap": {"baselines": two_baselines},
+    "LRP": {},
+    "FeatureAblation": {"perturbations_per_eval": 2},
+}
+
+
+@pytest.mark.parametrize("name", AT_LAYERS)
+def test_at_a_layer_an_input_method_is_captums_method_for_layers(name: str) -> None:
+    model, x, options = nets.fill(Plain()), nets.batch(3), AT_LAYERS[name]
+    expected = captums(f"Layer{name}", model, x, 2, options, model.conv2)
+    method = make(name, **options)
+    assert torch.equal(method(model, "conv2").attribute(x, 2), expected)
+    assert torch.equal(method(model).attribute(x, 2, "conv2"), expected)
+
+
+@pytest.mark.parametrize("layer", ["conv2", "conv2@input"])
+def test_gradients_at_a_layer_are_captums_gradient_x_activation_with_and_without_the_activation(layer: str) -> None:
+    model, x, side = nets.fill(Plain()), nets.batch(3), {"attribute_to_layer_input": layer.endswith("@input")}
+    for name, times in (("Saliency", False), ("InputXGradient", True)):
+        captum = stock.LayerGradientXActivation(model, model.conv2, multiply_by_inputs=times)
+        expected = captum.attribute(x, target=TARGETS, **side).detach()
+        method = make(name)
+        found = method(model, layer, **({} if times else {"abs": False})).attribute(x, TARGETS)
+        assert torch.equal(found, expected)
+        assert torch.equal(method(model, layer).attribute(x, TARGETS), expected if times else expected.abs())
+
+
+def test_a_noise_tunnel_goes_around_a_layers_method_too() -> None:
+    model, x, noise = nets.fill(Plain()), nets.batch(2), {"nt_samples": 5, "stdevs": 0.3, "nt_type": "smoothgrad"}
+    tunnel = stock.NoiseTunnel(stock.LayerGradientXActivation(model, model.conv2, multiply_by_inputs=False))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        expected = tunnel.attribute(x.clone(), target=1, **noise).detach()
+    assert torch.equal(make("Saliency", abs=False, **noise)(model, "conv2").attribute(x, 1), expected)
 
 
 # --- options ---------------------------------------------------------------------------------------------------------

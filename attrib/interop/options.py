@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from inspect import Parameter, signature
 from typing import Any
 
 import captum.attr
+from captum.log import log_usage
+from torch import nn
 
 from attrib import checks
 from attrib.errors import InputError
+
+
+class LayerSaliency(captum.attr.LayerGradientXActivation):  # type: ignore[misc]  # Captum ships no types
+    """The gradient at a layer, which Captum has under another name."""
+
+    def __init__(self, forward_func: Callable[..., Any], layer: nn.Module) -> None:
+        super().__init__(forward_func, layer, multiply_by_inputs=False)
+
+    @log_usage()  # type: ignore[untyped-decorator]  # NoiseTunnel calls what it wraps
+    def attribute(  # noqa: D102
+        self,
+        inputs: Any,
+        target: Any = None,
+        abs: bool = True,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+    ) -> Any:
+        found = super().attribute.__wrapped__(
+            self, inputs, target, additional_forward_args, attribute_to_layer_input=attribute_to_layer_input
+        )
+        return found.abs() if abs else found
+
+
+_RENAMED = {"InputXGradient": captum.attr.LayerGradientXActivation, "Saliency": LayerSaliency}
+
+
+def at_layer(captum_class: type[Any]) -> type[Any] | None:
+    """The class that does at a layer what ``captum_class`` does at the inputs, if Captum has one."""
+    name = captum_class.__name__
+    return _RENAMED.get(name) or getattr(captum.attr, f"Layer{name}", None)
+
 
 _GIVEN = ("self", "forward_func", "model", "layer", "device_ids", "inputs", "target", "additional_forward_args")
 _UNFIT = ("return_convergence_delta", "return_input_shape")  # they change what comes back: maps do

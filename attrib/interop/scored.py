@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import random
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from textwrap import shorten
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from attrib.core import Query, cost
+from attrib.errors import AttribError, InputError, MissingDependency, ModelError
 
+_NORMAL = (  # said on every normal use
+    r"Input Tensor \d+ did not already require gradients",
+    "Setting backward hooks on ReLU activations",
+    "Setting forward, backward hooks and attributes on non-linear",
+    "You are providing multiple inputs for Lime / Kernel SHAP",
+)
 # What DeepLift and LRP hang on modules; LRP leaves some of it there, and takes the user's own ``rule`` away.
 _LEFT_BEHIND = ("rule", "activations", "input", "input_ref", "output")
 
@@ -59,6 +70,33 @@ def untouched(model: Callable[..., Any]) -> Iterator[None]:
                 weight.data = data
 
 
-def numbers(inputs: tuple[Tensor, ...]) -> Tensor:
-    """The number of each example."""
-    return torch.arange(len(inputs[0]), device=inputs[0].device)
+@contextmanager
+def borrowed(name: str, model: Callable[..., Any], seed: int) -> Iterator[None]:
+    """Make the warnings, random numbers, leftovers and exceptions of Captum's ``name`` ours."""
+    with ExitStack() as undo:
+        undo.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002  GradientShap draws from it
+        undo.callback(random.setstate, random.getstate())
+        undo.enter_context(untouched(model))
+        undo.enter_context(warnings.catch_warnings())
+        for message in _NORMAL:
+            warnings.filterwarnings("ignore", message)
+        torch.default_generator.manual_seed(seed)  # `frozen` puts torch's states back
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.manual_seed_all(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        random.seed(seed)
+        try:
+            yield
+        except (AttribError, torch.OutOfMemoryError):
+            raise
+        except (AssertionError, ValueError) as exc:
+            if "sklearn is not available" in str(exc):
+                raise MissingDependency(f"Captum's {name} needs scikit-learn: pip install 'attrib[analysis]'.") from exc
+            raise InputError(f"the options must suit Captum's {name}; it says: {_short(exc)}") from exc
+        except (RuntimeError, TypeError) as exc:
+            raise ModelError(f"Captum's {name} failed: {_short(exc)}") from exc
+
+
+def _short(exc: Exception) -> str:
+    """The message on one line; Captum puts whole tensors into some."""
+    return shorten(str(exc), 300, placeholder=" ...")

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import re
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from functools import partialmethod
 from inspect import isclass, signature
-from textwrap import shorten
 from typing import Any, ClassVar
 
 import captum.attr
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,17 +16,10 @@ from attrib import checks
 from attrib.core import Attribution, ClassScore, Query, resolve_baseline
 from attrib.core.layers import Address, modules_of
 from attrib.core.reduce import Channels, check_channels, reduce_channels
-from attrib.errors import AttribError, InputError, LayerError, MissingDependency, ModelError, RegistryError, TargetError
-from attrib.interop.options import Options
-from attrib.interop.scored import Scored, numbers, untouched
+from attrib.errors import InputError, LayerError, ModelError, RegistryError, TargetError
+from attrib.interop.options import Options, at_layer
+from attrib.interop.scored import Scored, borrowed
 from attrib.registry import METHODS
-
-_NORMAL = (  # said on every normal use
-    r"Input Tensor \d+ did not already require gradients",
-    "Setting backward hooks on ReLU activations",
-    "Setting forward, backward hooks and attributes on non-linear",
-    "You are providing multiple inputs for Lime / Kernel SHAP",
-)
 
 
 class FromCaptum(Attribution):
@@ -40,6 +28,8 @@ class FromCaptum(Attribution):
     Convention:
         - map: the method's attributions, with channels reduced: ``(N, 1, H, W)``, or the layer's ``(N, 1, h, w)``.
         - the class and other goals are decided once, on the clean input.
+        - an input method explains a layer by the class that Captum has for layers (``LayerIntegratedGradients`` for
+          ``IntegratedGradients``); where Captum has none, a layer is refused.
         - ``baselines`` takes our forms too, see `resolve_baseline`; ``feature_mask`` may be a function of the inputs.
         - NoiseTunnel goes around the method as soon as one of its options (``nt_samples`` ...) is given.
         - goals that are not linear in the output (a probability) break the completeness of DeepLift, as they are
@@ -49,7 +39,7 @@ class FromCaptum(Attribution):
 
     Args:
         model: see `Attribution`.
-        layer: for layer methods: a layer that runs once; ``"name@input"`` for its input.
+        layer: a layer that runs once; ``"name@input"`` for its input.
         channels: ``"sum"``, ``"max"``, ``"mean"``, ``"l2"`` or ``"none"``, which is what Captum returns.
         absolute: take absolute values before reducing.
         seed: of the noise, samples and permutations; the global random states are not touched.
@@ -57,6 +47,7 @@ class FromCaptum(Attribution):
     """
 
     captum_class: ClassVar[type[Any]]
+    together: int | None = None  # examples in one call of Captum; None for all
 
     def __init__(
         self,
@@ -79,8 +70,7 @@ class FromCaptum(Attribution):
         self.channels = check_channels(channels)
         self.absolute = absolute
         self.seed = checks.integer("seed", seed, 0)
-        self.constructor = {k: v for k, v in options.items() if k in known.constructor}
-        self.options = {k: v for k, v in options.items() if k not in known.constructor}
+        self.given = options
         self.tunnel = any(k in known.tunnel for k in options)
 
     @property
@@ -89,27 +79,48 @@ class FromCaptum(Attribution):
 
     def _method(self, forward: Callable[..., Any], layer: nn.Module | None) -> Any:
         """The Captum object for ``forward``."""
-        method = self.captum_class(forward, *((layer,) if self.needs_layer else ()), **self.constructor)
+        form = self._form(layer is not None)
+        constructor = {k: v for k, v in self.given.items() if k in Options(form).constructor}
+        at = (layer,) if self.needs_layer or layer is not None else ()
+        method = form(forward, *at, **constructor)
         return captum.attr.NoiseTunnel(method) if self.tunnel else method
 
-    def _attribute(self, query: Query) -> Tensor | tuple[Tensor, ...]:
-        if query.layer and not self.needs_layer:
+    def _form(self, at: str | bool | None) -> type[Any]:
+        """The class of Captum's that explains the inputs, or a layer."""
+        form = self.captum_class if self.needs_layer or not at else at_layer(self.captum_class)
+        if form is None:
+            name = self.captum_class.__name__
             raise LayerError(
-                f"Captum's {self.captum_class.__name__} explains inputs, not layers; got layer {query.layer!r}. "
-                f"Use from_captum(Layer{self.captum_class.__name__}) if Captum has it."
+                f"Captum's {name} explains inputs, not layers: there is no Layer{name}; got layer {at!r}. "
+                "Leave layer out, or use a method that takes one, such as integrated_gradients."
             )
+        return form
+
+    def _attribute(self, query: Query) -> Tensor | tuple[Tensor, ...]:
+        self._form(query.layer)
         self._check_goal(query)
-        layer, options = self._place(query)
-        with self._borrowed(query):
+        examples = torch.arange(len(query.inputs[0]), device=query.inputs[0].device)
+        parts = [self._maps(query, rows) for rows in torch.split(examples, self.together or len(examples))]
+        maps = tuple(torch.cat(items) for items in zip(*parts, strict=True))
+        self._verify(query, maps)
+        dtype = query.inputs[0].dtype
+        return tuple(reduce_channels(m.to(dtype), self.channels, self.absolute) for m in maps)
+
+    def _maps(self, query: Query, rows: Tensor) -> tuple[Tensor, ...]:
+        """What Captum finds for the examples ``rows``."""
+        layer = self._place(query)
+        options = self._options(query, rows)
+        with borrowed(self.captum_class.__name__, query.model, self.seed):
             method = self._method(Scored(query), layer)
-            inputs: Any = tuple(x.detach().requires_grad_(self._hooks_tensors) for x in query.inputs)
-            inputs = inputs if len(inputs) > 1 else inputs[0]
-            found = method.attribute(inputs, additional_forward_args=(numbers(query.inputs),), **options)
-        maps = found if isinstance(found, tuple) else (found,)
-        reduced = tuple(
-            reduce_channels(m.detach().to(query.inputs[0].dtype), self.channels, self.absolute) for m in maps
-        )
-        return reduced[0] if self.needs_layer and len(reduced) == 1 else reduced
+            inputs = tuple(x[rows].detach().requires_grad_(self._hooks_tensors) for x in query.inputs)
+            found = self._ask(method, inputs if len(inputs) > 1 else inputs[0], rows, options)
+        return tuple(m.detach() for m in (found if isinstance(found, tuple) else (found,)))
+
+    def _ask(self, method: Any, inputs: Any, rows: Tensor, options: dict[str, Any]) -> Any:
+        return method.attribute(inputs, additional_forward_args=(rows,), **options)
+
+    def _verify(self, query: Query, maps: tuple[Tensor, ...]) -> None:
+        """For subclasses: raise if these cannot be the maps of the method."""
 
     @property
     def _hooks_tensors(self) -> bool:
@@ -125,73 +136,68 @@ class FromCaptum(Attribution):
                 f"got {query.objective!r}. Explain differences as differences of maps."
             )
 
-    def _place(self, query: Query) -> tuple[nn.Module | None, dict[str, Any]]:
-        """The layer as a module, and the options of this call."""
-        options = {k: self._resolved(k, v, query) for k, v in self.options.items()}
+    def _place(self, query: Query) -> nn.Module | None:
+        """The layer as a module."""
         if query.layer is None:
-            return None, options
+            return None
         at = Address.parse(query.layer)
         if query.clean.acts.calls(query.layer) > 1:
             raise LayerError(
                 f"layer must run once for Captum's methods, which cannot choose between calls; {at.name!r} ran "
                 f"{query.clean.acts.calls(query.layer)} times. Name the module around it, or use a method of attrib."
             )
-        if at.side == "input":
-            if "attribute_to_layer_input" not in self.known.call:
-                raise LayerError(f"{self.captum_class.__name__} explains outputs of layers only; got {query.layer!r}.")
-            options["attribute_to_layer_input"] = True
         query.clean.acts[query.layer]  # must be one Tensor
-        return modules_of(query.model)[at.name], options
+        return modules_of(query.model)[at.name]
 
-    def _resolved(self, name: str, value: Any, query: Query) -> Any:
-        """Our forms of baselines and masks as Captum's."""
+    def _options(self, query: Query, rows: Tensor) -> dict[str, Any]:
+        """The options of one call of Captum's ``attribute``."""
+        form = self._form(query.layer)
+        known = Options(form)
+        given = {k: v for k, v in self._given(query, rows).items() if k not in known.constructor}
+        for name in given:
+            if name not in {**known.call, **known.tunnel}:
+                raise InputError(f"{name} must be left out at a layer; Captum's {form.__name__} has no such option.")
+        options = {k: self._resolved(k, v, query, rows) for k, v in given.items()}
+        if query.layer is not None and Address.parse(query.layer).side == "input":
+            if "attribute_to_layer_input" not in known.call:
+                raise LayerError(f"{form.__name__} explains outputs of layers only; got {query.layer!r}.")
+            options["attribute_to_layer_input"] = True
+        return options
+
+    def _given(self, query: Query, rows: Tensor) -> dict[str, Any]:  # noqa: ARG002  for subclasses
+        """The user's options, for the examples ``rows``."""
+        return self.given
+
+    def _resolved(self, name: str, value: Any, query: Query, rows: Tensor) -> Any:
+        """Our forms of baselines, masks and noise as Captum's."""
+        inputs = tuple(x[rows] for x in query.inputs)
         if name == "feature_mask":
-            masks = value(*query.inputs) if callable(value) else value
-            return masks.contiguous() if isinstance(masks, Tensor) else masks  # ShapleyValueSampling takes views of it
+            masks = value(*inputs) if callable(value) else value
+            return (
+                tuple(_rows(m, rows, query) for m in masks) if isinstance(masks, tuple) else _rows(masks, rows, query)
+            )
+        if name == "stdevs" and callable(value):
+            return tuple(map(value, inputs)) if len(inputs) > 1 else value(inputs[0])
         if name != "baselines" or value is None or self.known.draws_baselines:
             return value
-        given = value if isinstance(value, tuple) else (value,) * len(query.inputs)
-        if len(given) != len(query.inputs):
+        given = value if isinstance(value, tuple) else (value,) * len(inputs)
+        if len(given) != len(inputs):
             raise InputError(
-                f"baselines must be one for all or one for each of {len(query.inputs)} inputs; got {len(given)}."
+                f"baselines must be one for all or one for each of {len(inputs)} inputs; got {len(given)}."
             )
         found = tuple(
-            b if isinstance(b, (int, float)) else resolve_baseline(b, x).expand_as(x).contiguous()
+            b if isinstance(b, (int, float)) else resolve_baseline(b, x).expand_as(x)[rows].contiguous()
             for b, x in zip(given, query.inputs, strict=True)
         )
         return found if len(found) > 1 else found[0]
 
-    @contextmanager
-    def _borrowed(self, query: Query) -> Iterator[None]:
-        """Captum's warnings, random numbers, leftovers and exceptions, made ours."""
-        name = self.captum_class.__name__
-        with ExitStack() as undo:
-            undo.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002  GradientShap draws from it
-            undo.callback(random.setstate, random.getstate())
-            undo.enter_context(untouched(query.model))
-            undo.enter_context(warnings.catch_warnings())
-            for message in _NORMAL:
-                warnings.filterwarnings("ignore", message)
-            torch.default_generator.manual_seed(self.seed)  # `frozen` puts torch's states back
-            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-                torch.cuda.manual_seed_all(self.seed)
-            np.random.seed(self.seed)  # noqa: NPY002
-            random.seed(self.seed)
-            try:
-                yield
-            except (AttribError, torch.OutOfMemoryError):
-                raise
-            except (AssertionError, ValueError) as exc:
-                if "sklearn is not available" in str(exc):
-                    raise MissingDependency(f"Captum's {name} needs scikit-learn: pip install scikit-learn.") from exc
-                raise InputError(f"the options must suit Captum's {name}; it says: {_short(exc)}") from exc
-            except (RuntimeError, TypeError) as exc:
-                raise ModelError(f"Captum's {name} failed: {_short(exc)}") from exc
 
-
-def _short(exc: Exception) -> str:
-    """The message on one line; Captum puts whole tensors into some."""
-    return shorten(str(exc), 300, placeholder=" ...")
+def _rows(mask: Any, rows: Tensor, query: Query) -> Any:
+    """The part of a mask for the examples ``rows``, in one piece: ShapleyValueSampling takes views of it."""
+    if not isinstance(mask, Tensor):
+        return mask
+    each = len(mask) == len(query.inputs[0]) > len(rows)
+    return (mask[rows] if each else mask).contiguous()
 
 
 def from_captum(captum_class: type[Any], *, name: str | None = None, **options: Any) -> type[FromCaptum]:
