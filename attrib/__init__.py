@@ -12,19 +12,30 @@ if TYPE_CHECKING:
     from attrib.core import (
         Attribution,
         Channel,
+        ClassMaps,
         ClassScore,
         Custom,
         Neuron,
         Objective,
         Predicted,
         attribute_all,
+        class_maps,
         coverage,
         explain_plan,
         frozen,
         layer_table,
     )
     from attrib.io import load_image, load_model
-    from attrib.methods import Deconvnet, GradCAM, GuidedBackprop, GuidedGradCAM, InputXGradient, Occlusion, Saliency
+    from attrib.methods import (
+        CAM,
+        Deconvnet,
+        GradCAM,
+        GuidedBackprop,
+        GuidedGradCAM,
+        InputXGradient,
+        Occlusion,
+        Saliency,
+    )
     from attrib.metrics import Protocol
     from attrib.registry import METHODS, METRICS
     from attrib.tasks import compare, estimate, explain
@@ -32,10 +43,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CAM",
     "METHODS",
     "METRICS",
     "Attribution",
     "Channel",
+    "ClassMaps",
     "ClassScore",
     "Custom",
     "Deconvnet",
@@ -50,6 +63,7 @@ __all__ = [
     "Protocol",
     "Saliency",
     "attribute_all",
+    "class_maps",
     "compare",
     "coverage",
     "estimate",
@@ -65,12 +79,14 @@ _HOMES = {
     "attrib.core": (
         "Attribution",
         "Channel",
+        "ClassMaps",
         "ClassScore",
         "Custom",
         "Neuron",
         "Objective",
         "Predicted",
         "attribute_all",
+        "class_maps",
         "coverage",
         "explain_plan",
         "frozen",
@@ -78,6 +94,7 @@ _HOMES = {
     ),
     "attrib.io": ("load_image", "load_model"),
     "attrib.methods": (
+        "CAM",
         "Deconvnet",
         "GradCAM",
         "GuidedBackprop",

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attrib import METHODS
+from tests import nets
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,15 @@ class MadeFor:
     inputs: Callable[[], Tensor]
     layers: tuple[str | None, ...] = (None,)
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The layers without None."""
+        return tuple(layer for layer in self.layers if layer)
 
-MADE_FOR: dict[str, MadeFor] = {}
+
+MADE_FOR: dict[str, MadeFor] = {
+    "cam": MadeFor(lambda: nets.fill(nets.PointHead()), lambda: nets.batch(3, 8, 6), (None, "act1", "head")),
+}
 
 
 def layers_of(name: str) -> tuple[str | None, ...]:

@@ -192,6 +192,20 @@ class GapHead(nn.Module):
         return out
 
 
+class PointHead(nn.Module):
+    """Scores at every place by a 1x1 convolution, and their mean: the head may be read at two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 3)
+        self.act1 = nn.ReLU()
+        self.head = nn.Conv2d(6, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.act1(self.conv1(x))).mean((2, 3))
+        return out
+
+
 class Linear(nn.Module):
     """One linear layer on pixels of a fixed size."""
 

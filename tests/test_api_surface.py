@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from attrib import METHODS, Attribution
 from attrib.core import SweepOptions
 from tests import nets
 from tests.conventions import lines, section
+from tests.made_for import MADE_FOR
 
 GOLDEN = Path(__file__).parent / "golden" / "api.json"
 SECTIONS = ("Convention", "Cost", "Args", "Example", "References")
@@ -90,6 +90,7 @@ def test_only_model_and_layer_may_be_given_by_position(name: str) -> None:
 X = nets.batch(2, 8, 6)
 NET = nets.make("module")
 MIXED = nets.fill(nets.Chain(torch.nn.functional.relu6, torch.relu))
+POINT = nets.fill(nets.PointHead())
 Values = tuple[Any, Any]
 MODEL: dict[str, Values] = {"model": (NET, nets.fill(nets.Chain(nn.ReLU(), nn.ReLU()), seed=5))}
 REDUCTIONS: dict[str, Values] = {"channels": ("l2", "none"), "absolute": (False, True)}
@@ -108,6 +109,8 @@ SWEEP: dict[str, Values] = {
 # The model itself runs in batches; what is replayed is not seen by it.
 DENSE = {"batch_size", "channels_last", "autocast", "refine"}
 EFFECTS: dict[str, dict[str, Values]] = {
+    "cam": {"model": (POINT, nets.fill(nets.PointHead(), 5)), "layer": ("head", "act1"), "relu": (True, False),
+            "upsample": (False, True)},
     "saliency": {**MODEL, **LAYER, **REDUCTIONS},
     "input_x_gradient": {**MODEL, **LAYER, **REDUCTIONS},
     "guided": {**MODEL, **LAYER, **REDUCTIONS, **OVERRIDE},
@@ -135,6 +138,20 @@ def test_the_table_of_effects_knows_every_argument(name: str) -> None:
     assert set(EFFECTS[name]) == expected
 
 
+def net_of(name: str) -> Any:
+    return MADE_FOR[name].model() if name in MADE_FOR else NET
+
+
+def x_of(name: str) -> Tensor:
+    return MADE_FOR[name].inputs()[:2] if name in MADE_FOR else X
+
+
+def two_layers_of(name: str) -> tuple[str, ...]:
+    """Two layers that a method can explain; none if it explains inputs only, or one layer."""
+    named = MADE_FOR[name].named if name in MADE_FOR else ("conv1", "pool")
+    return named[-2:] if METHODS[name].takes_layer and len(named) > 1 else ()
+
+
 def watched(name: str, options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> list[Any]:
     """Everything that an argument may change: the maps, what the model is fed with and computes in, what is printed."""
     seen: list[Any] = []
@@ -142,9 +159,9 @@ def watched(name: str, options: dict[str, Any], capsys: pytest.CaptureFixture[st
     def watch(_module: nn.Module, args: Any, out: Tensor) -> None:
         seen.append((len(args[0]), args[0].is_contiguous(), out.dtype))
 
-    model = options.pop("model", MIXED if "activations" in options else NET)
-    handle = model.conv1.register_forward_hook(watch)
-    maps = METHODS[name](model, **options).attribute(X, [2, 3])
+    model = options.pop("model", MIXED if "activations" in options else net_of(name))
+    handle = next(m for m in model.modules() if isinstance(m, nn.Conv2d)).register_forward_hook(watch)
+    maps = METHODS[name](model, **options).attribute(x_of(name), [2, 3])
     handle.remove()
     return [maps.shape, maps.flatten().tolist(), seen, bool(capsys.readouterr().err)]
 
@@ -170,24 +187,24 @@ def test_each_reduction_of_channels_is_another_one() -> None:
     assert same == [(i, i) for i in range(5)]
 
 
-CALLS: dict[str, tuple[Callable[[Attribution], Any], Callable[[Attribution], Any]]] = {
-    "inputs": (lambda m: m.attribute(X, 2), lambda m: m.attribute(X.flip(3), 2)),
-    "target": (lambda m: m.attribute(X, 2), lambda m: m.attribute(X, 3)),
-    "layer": (lambda m: m.attribute(X, 2, "pool"), lambda m: m.attribute(X, 2, layer="conv1")),
-}
-
-
-@pytest.mark.parametrize("argument", CALLS)
 @pytest.mark.parametrize("name", OURS)
-def test_every_argument_of_a_call_changes_the_maps(name: str, argument: str) -> None:
-    one, other = (call(METHODS[name](NET)) for call in CALLS[argument])
+def test_the_inputs_of_a_call_change_the_maps(name: str) -> None:
+    method, x = METHODS[name](net_of(name)), x_of(name)
+    assert not torch.allclose(method.attribute(x, 2), method.attribute(x.flip(3), 2))
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if METHODS[name].uses_target])
+def test_the_target_of_a_call_changes_the_maps(name: str) -> None:
+    method, x = METHODS[name](net_of(name)), x_of(name)
+    assert not torch.allclose(method.attribute(x, 2), method.attribute(x, 3))
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if two_layers_of(name)])
+def test_the_layer_of_a_call_changes_the_maps_and_goes_before_that_of_the_constructor(name: str) -> None:
+    model, x, (first, second) = net_of(name), x_of(name), two_layers_of(name)
+    one, other = (METHODS[name](model).attribute(x, 2, layer) for layer in (first, second))
     assert one.shape != other.shape or not torch.allclose(one, other)
-
-
-def test_the_layer_of_a_call_goes_before_the_layer_of_the_constructor() -> None:
-    for name in OURS:
-        by_call = METHODS[name](NET, "conv1").attribute(X, 2, "pool")
-        assert torch.equal(by_call, METHODS[name](NET, "pool").attribute(X, 2))
+    assert torch.equal(METHODS[name](model, first).attribute(x, 2, second), other)
 
 
 if __name__ == "__main__":

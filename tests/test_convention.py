@@ -282,6 +282,8 @@ DENSE = {"window": 4, "stride": 2, "exact_dense": True}
         ("input_x_gradient", {}, 1, 1, "one forward and one backward pass"),
         ("guided", {}, 1, 1, "one forward and one backward pass"),
         ("deconvnet", {}, 1, 1, "one forward and one backward pass"),
+        ("cam", {"layer": "conv2"}, 1, 0, "one forward pass for any number of classes, no gradient"),
+        ("cam", {}, 2, 0, '``layer="auto"`` one more forward'),
         ("gradcam", {"layer": "conv2"}, 1, 1, "one forward pass and the backward pass"),
         ("gradcam", {"layer": "auto"}, 2, 1, '``layer="auto"`` one more forward'),
         ("guided_gradcam", {"layer": "conv2"}, 1, 2, "one forward and two backward passes"),

@@ -3,6 +3,7 @@
 from attrib.core.attribution import Attribution, coverage, frozen
 from attrib.core.baseline import Baseline, gaussian_blur, resolve_baseline
 from attrib.core.capture import capture
+from attrib.core.classmaps import ClassMaps, class_maps
 from attrib.core.cost import Cost, Deviation, count
 from attrib.core.geometry import Layout, Reshape
 from attrib.core.incremental.report import LayerPlan, PlanReport, explain_plan
@@ -24,6 +25,7 @@ __all__ = [
     "Backward",
     "Baseline",
     "Channel",
+    "ClassMaps",
     "ClassScore",
     "Clean",
     "Cost",
@@ -53,6 +55,7 @@ __all__ = [
     "attribute_all",
     "auto_layer",
     "capture",
+    "class_maps",
     "count",
     "coverage",
     "deconv",

@@ -112,7 +112,7 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
     name: ClassVar[str]
     needs_layer: ClassVar[bool] = False
     takes_layer: ClassVar[bool] = True
-    uses_target: ClassVar[bool] = True
+    uses_target: bool = True  # of instances: some options decide it
 
     def __init__(self, model: Callable[..., Any], layer: str | nn.Module | None = None) -> None:
         if not callable(model):
@@ -163,7 +163,7 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
         """Check the arguments of `attribute` and open the `Query` that answers them, with the model `frozen`."""
         with self.opened(inputs, additional_forward_args) as (tensors, extra):
             objective = as_objective(target)
-            yield Query(self.model, tensors, objective, self._choose_layer(layer, tensors, extra), extra)
+            yield Query(self.model, tensors, objective, self.settle(layer, tensors, extra), extra)
 
     @contextmanager
     def opened(
@@ -213,9 +213,8 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
         """Not implemented, as in Captum's methods."""
         raise NotImplementedError(f"attribute_future is not implemented for {type(self).__name__}")
 
-    def _choose_layer(
-        self, layer: str | nn.Module | None, tensors: tuple[Tensor, ...], extra: tuple[Any, ...]
-    ) -> str | None:
+    def settle(self, layer: str | nn.Module | None, tensors: tuple[Tensor, ...], extra: tuple[Any, ...]) -> str | None:
+        """Address of the layer that a call with ``layer`` explains; one to be found takes a forward pass."""
         address = self._address(layer) or self.layer
         if address == "auto" or (address is None and self.needs_layer):
             address = auto_layer(self.model, tensors, extra)

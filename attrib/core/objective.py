@@ -37,6 +37,11 @@ class Objective(ABC):
         """Addresses of the activations that `__call__` reads."""
         return ()
 
+    @property
+    def entries(self) -> int:
+        """How many examples this speaks of; 1 where it asks the same of all."""
+        return 1
+
     @abstractmethod
     def __call__(self, output: Any, acts: Acts) -> Tensor:
         """Return the score ``(N,)``."""
@@ -126,6 +131,10 @@ class ClassScore(Objective):
         if not (isinstance(given, Tensor) and given.ndim == 2 and given.dtype == torch.int64):  # else it is bound
             object.__setattr__(self, "index", as_index(given))
 
+    @property
+    def entries(self) -> int:
+        return len(self.index) if isinstance(self.index, Tensor) else 1
+
     def bind(self, output: Any, acts: Acts) -> ClassScore:
         """Check the index against the output and make it one row per example."""
         output = _tensor(output)
@@ -177,12 +186,19 @@ class ClassScore(Objective):
 
 @dataclass(frozen=True)
 class Predicted(Objective):
-    """The class with the highest score on the clean input; ties go to the lower index."""
+    """The class with the highest score on the clean input; ties go to the lower index.
+
+    Args:
+        space: see `ClassScore`.
+        rank: 0 is the highest score, 1 that of the runner-up, and so on.
+    """
 
     space: Space = "logit"
+    rank: int = 0
 
     def __post_init__(self) -> None:
         checks.choice("score space", self.space, SPACES)
+        checks.integer("rank", self.rank, 0)
 
     def bind(self, output: Any, acts: Acts) -> Objective:
         output = _tensor(output)
@@ -191,7 +207,13 @@ class Predicted(Objective):
                 f"'predicted' needs an output of shape (N, C); the model gives {tuple(output.shape)}. "
                 "Pass (class, y, x) or a callable."
             )
-        return ClassScore(output.argmax(1), self.space).bind(output, acts)
+        if self.rank >= output.shape[1]:
+            raise TargetError(
+                f"rank must lie in [0, {output.shape[1] - 1}] for a model with {output.shape[1]} outputs; "
+                f"got {self.rank}."
+            )
+        order = output.argsort(stable=True, dim=1, descending=True)
+        return ClassScore(order[:, self.rank], self.space).bind(output, acts)
 
     def in_space(self, space: Space) -> Objective:
         return replace(self, space=space)
@@ -224,5 +246,8 @@ class Custom(Objective):
         score: object = self.function(output)
         if not isinstance(score, Tensor) or score.ndim != 1:
             got = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
-            raise TargetError(f"a callable target must return a Tensor of shape (N,); got {got}.")
+            raise TargetError(
+                f"a callable target must return a Tensor of shape (N,); got {got}. "
+                "One that reads the output of a single example goes into a list with one for each."
+            )
         return score

@@ -1,5 +1,6 @@
 """Attribution methods, one paper per file; importing this package registers them."""
 
+from attrib.methods.cam import CAM
 from attrib.methods.deconvnet import Deconvnet
 from attrib.methods.gradcam import GradCAM
 from attrib.methods.guided import GuidedBackprop
@@ -8,4 +9,4 @@ from attrib.methods.input_x_gradient import InputXGradient
 from attrib.methods.occlusion import Occlusion
 from attrib.methods.saliency import Saliency
 
-__all__ = ["Deconvnet", "GradCAM", "GuidedBackprop", "GuidedGradCAM", "InputXGradient", "Occlusion", "Saliency"]
+__all__ = ["CAM", "Deconvnet", "GradCAM", "GuidedBackprop", "GuidedGradCAM", "InputXGradient", "Occlusion", "Saliency"]
