@@ -39,12 +39,19 @@ def integer(what: str, value: object, minimum: int | None = None) -> int:
     return number
 
 
-def pair(what: str, value: object, minimum: int = 1) -> tuple[int, int]:
-    """``value`` must be one integer, or two for height and width."""
-    items = tuple(value) if isinstance(value, (tuple, list, torch.Size)) else (value, value)
-    if len(items) != 2:
-        raise InputError(f"{what} must be an int or a pair (height, width); got {value!r}.")
-    return integer(what, items[0], minimum), integer(what, items[1], minimum)
+def sides(what: str, value: object, axes: int | None = None) -> tuple[int, ...]:
+    """``value`` must be one integer for every axis, or one per axis, (height, width); with ``axes`` all are given back.
+
+    Example:
+        >>> sides("window", 3, axes=2), sides("window", (3, 4), axes=2), sides("window", 3)
+        ((3, 3), (3, 4), (3,))
+    """
+    items = tuple(value) if isinstance(value, (tuple, list, torch.Size)) else (value,)
+    found = tuple(integer(what, item, 1) for item in items)
+    if not found or (axes is not None and len(found) not in (1, axes)):
+        some = "one per axis" if axes is None else f"{axes}, one per axis"
+        raise InputError(f"{what} must be an int or a tuple of {some}; got {value!r}.")
+    return found * axes if axes is not None and len(found) == 1 else found
 
 
 def number(what: str, value: object, low: float = float("-inf"), high: float = float("inf")) -> float:

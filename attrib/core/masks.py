@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain, product
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -18,7 +19,8 @@ from torch import Tensor
 from attrib import checks
 from attrib.errors import InputError, ShapeError
 
-Box: TypeAlias = "tuple[int, int, int, int]"
+# Start and stop along each axis: (top, bottom, left, right).
+Box: TypeAlias = "tuple[int, ...]"
 
 
 class Masks(Protocol):
@@ -98,6 +100,11 @@ def _ends(hidden: Tensor) -> tuple[int, int]:
     return (int(where[0]), int(where[-1]) + 1) if len(where) else (0, 1)
 
 
+def inside(box: Box) -> tuple[slice, ...]:
+    """The part of a map that a box encloses."""
+    return tuple(slice(start, stop) for start, stop in zip(box[::2], box[1::2], strict=True))
+
+
 def _starts(length: int, window: int, stride: int, edge: str) -> list[int]:
     last = max(length - window, 0)
     starts = list(range(0, last, stride))
@@ -110,62 +117,66 @@ class Windows:
     """A sliding window that hides what is under it; together the windows cover every pixel.
 
     Args:
-        size: height and width of what is masked.
-        window: height and width of the window; one larger than the map covers all of it.
-        stride: step of the window, at most its size.
+        size: height and width of what is masked; or its length, or depth, height and width.
+        window: those of the window; one larger than the map covers all of it.
+        stride: step of the window along each axis, at most its size.
         edge: ``"full"`` moves the last window back so that it keeps its size; ``"cut"`` lets it hang over the border
             (as Captum does), which hides less there.
     """
 
-    size: tuple[int, int]
-    window: tuple[int, int]
-    stride: tuple[int, int]
+    size: tuple[int, ...]
+    window: tuple[int, ...]
+    stride: tuple[int, ...]
     edge: Literal["full", "cut"] = "full"
     boxes: Sequence[Box] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checks.choice("edge", self.edge, ("full", "cut"))
-        for axis, (length, window, stride) in zip(
-            "yx", zip(self.size, self.window, self.stride, strict=True), strict=True
-        ):
+        axes = list(zip(self.size, self.window, self.stride, strict=True))
+        for axis, (length, window, stride) in zip("tzyx"[-len(axes) :], axes, strict=True):
             if stride > window and window < length:
                 raise InputError(
                     f"stride must be at most the window, so that every pixel is hidden once; got stride {stride} for a "
                     f"window of {window} along {axis}."
                 )
-        (h, w), (wh, ww), (sh, sw) = self.size, self.window, self.stride
-        rows, columns = _starts(h, wh, sh, self.edge), _starts(w, ww, sw, self.edge)
-        boxes = tuple((y, min(y + wh, h), x, min(x + ww, w)) for y in rows for x in columns)
-        object.__setattr__(self, "boxes", boxes)
+        spans = [
+            [(start, min(start + window, length)) for start in _starts(length, window, stride, self.edge)]
+            for length, window, stride in axes
+        ]
+        object.__setattr__(self, "boxes", tuple(tuple(chain(*box)) for box in product(*spans)))
 
     @classmethod
     def usual(
         cls,
-        size: tuple[int, int],
-        window: int | tuple[int, int] | None = None,
-        stride: int | tuple[int, int] | None = None,
+        size: Sequence[int],
+        window: int | Sequence[int] | None = None,
+        stride: int | Sequence[int] | None = None,
         edge: Literal["full", "cut"] = "full",
     ) -> Windows:
-        """Windows of an eighth of the shorter side in steps of half a window, where nothing else is given."""
-        sides = checks.pair("window", window) if window is not None else (max(1, min(size) // 8),) * 2
-        steps = checks.pair("stride", stride) if stride is not None else (max(1, sides[0] // 2), max(1, sides[1] // 2))
-        return cls(size, sides, steps, edge)
+        """Windows of an eighth of the shorter side in steps of half a window, where nothing else is given.
+
+        Those of volumes take an eighth of each side: time and depth have a scale of their own.
+        """
+        axes = len(size)
+        usual = [max(1, side // 8) for side in (size if axes > 2 else (min(size),) * axes)]
+        sides = checks.sides("window", usual if window is None else window, axes)
+        steps = checks.sides("stride", [max(1, side // 2) for side in sides] if stride is None else stride, axes)
+        return cls(tuple(size), sides, steps, edge)
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of window positions."""
-        columns = len({box[2] for box in self.boxes})
-        return len(self.boxes) // columns, columns
+    def grid(self) -> tuple[int, ...]:
+        """Window positions along each axis: rows and columns."""
+        return tuple(len({box[2 * axis] for box in self.boxes}) for axis in range(len(self.size)))
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def batch(self, start: int, stop: int, like: Tensor) -> Tensor:
-        """Masks ``start`` to ``stop``, ``(k, 1, 1, H, W)``."""
+        """Masks ``start`` to ``stop``, ``(k, 1, 1, *size)``."""
         boxes = self.boxes[start:stop]
         keep = torch.ones(len(boxes), 1, 1, *self.size, dtype=like.dtype, device=like.device)
-        for mask, (top, bottom, left, right) in zip(keep, boxes, strict=True):
-            mask[..., top:bottom, left:right] = 0
+        for mask, box in zip(keep, boxes, strict=True):
+            mask[(..., *inside(box))] = 0
         return keep
 
     def crop(self, positions: Tensor, y: tuple[Tensor, int], x: tuple[Tensor, int], like: Tensor) -> Tensor | None:

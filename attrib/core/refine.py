@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attrib.core import cost
+from attrib.core.geometry import Layout
 from attrib.core.incremental.check import drawn
 from attrib.core.masks import Some, Windows
 from attrib.core.perturb import sweep
+from attrib.core.placed import placed
 from attrib.core.query import Query
 
 # A cell of the coarse grid is refined where its corners reach, or differ by, this share of the largest effect.
@@ -20,8 +23,8 @@ _MATTERS = 0.2
 _SAMPLES = 8  # interpolated windows that are computed after all, to measure the error
 
 
-def sweep_refined(query: Query, windows: Windows, factor: int, **how: Any) -> Tensor:
-    """Scores ``(K, N)`` under all windows; those in flat cells of the coarse grid are interpolated bilinearly.
+def sweep_refined(query: Query, windows: Windows, factor: int, layout: Layout | None = None, **how: Any) -> Tensor:
+    """Scores ``(K, N)`` under all windows; those in flat cells of the coarse grid are interpolated linearly.
 
     The error is measured on sampled windows and noted as a `attrib.core.Deviation`.
 
@@ -29,18 +32,24 @@ def sweep_refined(query: Query, windows: Windows, factor: int, **how: Any) -> Te
         query: the question.
         windows: the fine grid.
         factor: every so many windows along each axis make the coarse grid.
+        layout: where the locations of a hidden layer are.
         how: further arguments of `sweep`.
     """
-    rows, columns = (_coarse(length, factor) for length in windows.grid)
+
+    def scores(chosen: list[int]) -> dict[int, Tensor]:
+        found = sweep(query, placed(Some(windows, chosen), layout), **how) if chosen else ()
+        return {chosen[i]: score for at, part in found for i, score in zip(at.tolist(), part, strict=True)}
+
+    axes = [_coarse(length, factor) for length in windows.grid]
     number = np.arange(len(windows)).reshape(windows.grid)
-    coarse = number[np.ix_(rows, columns)]
-    found: dict[int, Tensor] = dict(_scores(query, windows, coarse.ravel().tolist(), how))
+    coarse = number[np.ix_(*axes)]
+    found = scores(coarse.ravel().tolist())
     corners = torch.stack([found[i] for i in coarse.ravel().tolist()]).reshape(*coarse.shape, -1)
-    fine = _fine(number, rows, columns, (corners - query.clean.score).cpu().double().numpy())
-    found |= _scores(query, windows, sorted(fine - found.keys()), how)
-    filled = torch.einsum("ya,abn,xb->yxn", *_weights(corners, rows, columns)).flatten(0, 1).to(corners)
+    fine = _fine(number, axes, (corners - query.clean.score).cpu().double().numpy())
+    found |= scores(sorted(fine - found.keys()))
+    filled = _interpolated(corners, axes)
     rest = [i for i in range(len(windows)) if i not in found]
-    _measure(query, windows, rest, filled, how)
+    _measure(query, scores([rest[i] for i in drawn(len(rest), _SAMPLES)]), filled)
     for i, score in found.items():
         filled[i] = score
     return filled
@@ -50,46 +59,30 @@ def _coarse(length: int, factor: int) -> list[int]:
     return sorted({*range(0, length, factor), length - 1})
 
 
-def _scores(query: Query, windows: Windows, chosen: list[int], how: dict[str, Any]) -> dict[int, Tensor]:
-    if not chosen:
-        return {}
-    some = Some(windows, chosen)
-    return {
-        chosen[i]: score
-        for at, scores in sweep(query, some, **how)
-        for i, score in zip(at.tolist(), scores, strict=True)
-    }
-
-
-def _fine(number: NDArray[np.int64], rows: list[int], columns: list[int], effect: NDArray[np.float64]) -> set[int]:
+def _fine(number: NDArray[np.int64], axes: list[list[int]], effect: NDArray[np.float64]) -> set[int]:
     """Windows in the cells that matter for any example; ``effect`` is ``(rows, columns, N)``."""
-    scale = np.abs(effect).max((0, 1), keepdims=True)
+    scale = np.abs(effect).reshape(-1, effect.shape[-1]).max(0)
     found: set[int] = set()
-    for a in range(max(1, len(rows) - 1)):
-        for b in range(max(1, len(columns) - 1)):
-            cell = effect[a : a + 2, b : b + 2].reshape(-1, effect.shape[2])
-            most = np.maximum(np.abs(cell).max(0), np.ptp(cell, 0))
-            if (most >= _MATTERS * scale[0, 0]).any():
-                last = (rows[min(a + 1, len(rows) - 1)], columns[min(b + 1, len(columns) - 1)])
-                found |= set(number[rows[a] : last[0] + 1, columns[b] : last[1] + 1].ravel().tolist())
+    for corner in product(*(range(max(1, len(at) - 1)) for at in axes)):
+        cell = effect[tuple(slice(a, a + 2) for a in corner)].reshape(-1, effect.shape[-1])
+        most = np.maximum(np.abs(cell).max(0), np.ptp(cell, 0))
+        if (most >= _MATTERS * scale).any():
+            ends = [(at[a], at[min(a + 1, len(at) - 1)] + 1) for a, at in zip(corner, axes, strict=True)]
+            found |= set(number[tuple(slice(*end) for end in ends)].ravel().tolist())
     return found
 
 
-def _weights(corners: Tensor, rows: list[int], columns: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Linear interpolation along each axis, as matrices around the coarse values."""
-    down, across = (
-        torch.from_numpy(np.stack([np.interp(np.arange(at[-1] + 1), at, one) for one in np.eye(len(at))], 1)).to(
-            corners
-        )
-        for at in (rows, columns)
-    )
-    return down, corners, across
+def _interpolated(corners: Tensor, axes: list[list[int]]) -> Tensor:
+    """Linear interpolation along each axis between the coarse values ``(rows, columns, N)``; ``(K, N)``."""
+    for axis, at in enumerate(axes):
+        weights = np.stack([np.interp(np.arange(at[-1] + 1), at, one) for one in np.eye(len(at))], 1)
+        line = torch.from_numpy(weights).to(corners)
+        corners = torch.tensordot(line, corners, ([1], [axis])).movedim(0, axis)
+    return corners.flatten(0, -2).contiguous()
 
 
-def _measure(query: Query, windows: Windows, rest: list[int], filled: Tensor, how: dict[str, Any]) -> None:
-    """Compute some of the interpolated windows after all."""
-    chosen = [rest[i] for i in drawn(len(rest), _SAMPLES)]
-    exact = _scores(query, windows, chosen, how)
+def _measure(query: Query, exact: dict[int, Tensor], filled: Tensor) -> None:
+    """Compare some of the interpolated windows with what they are."""
     error = max((float((score - filled[i]).abs().max()) for i, score in exact.items()), default=0.0)
     largest = float((filled - query.clean.score).abs().max())
     cost.deviates(cost.Deviation("refine", None, error / largest if largest else error, len(exact)))

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.core import Attribution, Baseline, Query, Windows, sweep
+from attrib.core import Attribution, Baseline, Layout, Query, Windows, sweep
 from attrib.core.objective import SPACES, Space
 from attrib.core.options import check_options
+from attrib.core.placed import Overlap, placed
 from attrib.core.refine import sweep_refined
+from attrib.errors import ShapeError
 from attrib.registry import METHODS
 
 
@@ -26,6 +28,8 @@ class Occlusion(Attribution):
 
     Convention:
         - map: ``(N, 1, H, W)``, or the layer's ``(N, 1, h, w)``; unit: the score's; all channels are hidden together.
+        - signals ``(N, C, L)`` have maps ``(N, 1, L)``, volumes ``(N, 1, D, H, W)``; a layer of tokens has the map of
+          its patch grid, and tokens without a location (the class token) are never hidden.
         - ``sign="drop"``: larger supports the goal. ``sign="score"``: the mean score *under* occlusion (Zeiler and
           Fergus show this), small where the goal depends on the pixel.
         - ``edge="full"``: the last window is moved back to keep its size; ``"cut"`` lets it hang over (Captum).
@@ -38,7 +42,8 @@ class Occlusion(Attribution):
     Args:
         model: see `Attribution`.
         layer: hide parts of this layer's activations instead of the inputs.
-        window: side of the window, or (height, width); an eighth of the shorter side if None.
+        window: side of the window, or one per axis, (height, width); None: an eighth of the shorter side, and of each
+            side of a volume.
         stride: step of the window, at most its size; half the window if None.
         baseline: what the window shows, see `resolve_baseline`.
         score: score space (``"logit"``, ``"probability"``, ``"log_probability"``, ``"log_odds"``); None: the target's.
@@ -62,8 +67,8 @@ class Occlusion(Attribution):
         model: Callable[..., Any],
         layer: str | nn.Module | None = None,
         *,
-        window: int | tuple[int, int] | None = None,
-        stride: int | tuple[int, int] | None = None,
+        window: int | tuple[int, ...] | None = None,
+        stride: int | tuple[int, ...] | None = None,
         baseline: Baseline = "zero",
         score: Space | None = None,
         sign: Literal["drop", "score"] = "drop",
@@ -72,8 +77,8 @@ class Occlusion(Attribution):
         **options: Any,
     ) -> None:
         super().__init__(model, layer)
-        self.window = None if window is None else checks.pair("window", window)
-        self.stride = None if stride is None else checks.pair("stride", stride)
+        self.window = None if window is None else checks.sides("window", window)
+        self.stride = None if stride is None else checks.sides("stride", stride)
         self.baseline = baseline
         self.score: Space | None = None if score is None else checks.choice("score", score, SPACES)
         self.sign = checks.choice("sign", sign, ("drop", "score"))
@@ -91,25 +96,24 @@ class Occlusion(Attribution):
         places = [query.clean.acts[query.layer]] if query.layer else query.inputs
         return tuple(self._map(query, place, index) for index, place in enumerate(places))
 
-    def _windows(self, place: Tensor) -> Windows:
-        checks.shape(place, "n c h w", "what is occluded")
-        return Windows.usual((place.shape[2], place.shape[3]), self.window, self.stride, self.edge)
+    def _windows(self, maps: Tensor) -> Windows:
+        if not 3 <= maps.ndim <= 5:
+            raise ShapeError(f"what is occluded must have locations, (N, C, H, W); got {tuple(maps.shape)}.")
+        return Windows.usual(maps.shape[2:], self.window, self.stride, self.edge)
 
     def _map(self, query: Query, place: Tensor, index: int) -> Tensor:
-        masks = self._windows(place)
+        layout = query.layout(place) if query.layer else None
+        windows = self._windows(layout.maps(place) if layout else place)
         clean = query.clean.score if self.sign == "drop" else torch.zeros_like(query.clean.score)
-        total = clean.new_zeros(len(place), 1, *masks.size)
-        cover = clean.new_zeros(1, 1, *masks.size)
-        for positions, score in self._scores(query, masks, index):
-            change = clean - score if self.sign == "drop" else score
-            for position, values in zip(positions.tolist(), change, strict=True):
-                top, bottom, left, right = masks.boxes[position]
-                total[..., top:bottom, left:right] += values[:, None, None, None]
-                cover[..., top:bottom, left:right] += 1
-        return total / cover
+        found = Overlap(windows, clean)
+        for positions, score in self._scores(query, windows, layout, index):
+            found.add(positions, clean - score if self.sign == "drop" else score)
+        return found.mean
 
-    def _scores(self, query: Query, masks: Windows, index: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _scores(
+        self, query: Query, windows: Windows, layout: Layout | None, index: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         how: dict[str, Any] = {"baseline": self.baseline, "at": query.layer, "index": index, **self.options}
         if self.refine == 1:
-            return sweep(query, masks, **how)
-        return iter([(torch.arange(len(masks)), sweep_refined(query, masks, self.refine, **how))])
+            return sweep(query, placed(windows, layout), **how)
+        return iter([(torch.arange(len(windows)), sweep_refined(query, windows, self.refine, layout, **how))])

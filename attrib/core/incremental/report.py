@@ -47,8 +47,7 @@ class LayerPlan:
 
     def box(self, mask: int) -> Box:
         """What one mask changes."""
-        top, bottom, left, right = self.boxes[mask].tolist()
-        return top, bottom, left, right
+        return tuple(self.boxes[mask].tolist())
 
 
 @dataclass(frozen=True)
@@ -136,6 +135,7 @@ def explain_plan(
         True
     """
     (x,) = checks.batch(inputs)
+    checks.shape(x, "n c h w", "inputs")
     if masks is not None and (window is not None or stride is not None):
         raise InputError("masks must come without window and stride; got both.")
     bare = unwrap(model)
