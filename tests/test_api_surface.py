@@ -90,6 +90,7 @@ def test_only_model_and_layer_may_be_given_by_position(name: str) -> None:
 X = nets.batch(2, 8, 6)
 NET = nets.make("module")
 MIXED = nets.fill(nets.Chain(torch.nn.functional.relu6, torch.relu))
+NORMED = nets.fill(nets.Chain(torch.nn.functional.relu6, lambda x: nn.functional.local_response_norm(x.relu(), 3)))
 POINT = nets.fill(nets.PointHead())
 Values = tuple[Any, Any]
 MODEL: dict[str, Values] = {"model": (NET, nets.fill(nets.Chain(nn.ReLU(), nn.ReLU()), seed=5))}
@@ -114,7 +115,9 @@ EFFECTS: dict[str, dict[str, Values]] = {
     "saliency": {**MODEL, **LAYER, **REDUCTIONS},
     "input_x_gradient": {**MODEL, **LAYER, **REDUCTIONS},
     "guided": {**MODEL, **LAYER, **REDUCTIONS, **OVERRIDE},
-    "deconvnet": {**MODEL, **LAYER, **REDUCTIONS, **OVERRIDE},
+    "deconvnet": {
+        **MODEL, **LAYER, **REDUCTIONS, **OVERRIDE, "start": ("one", "activation"), "norm_layers": ("grad", "skip"),
+    },
     "gradcam": {**MODEL, **LAYER, "relu": (True, False), "negative": (False, True), "upsample": (False, True),
                 **RESHAPE},
     "guided_gradcam": {**MODEL, **LAYER, **REDUCTIONS, **OVERRIDE, **RESHAPE},
@@ -126,7 +129,7 @@ EFFECTS: dict[str, dict[str, Values]] = {
 }  # fmt: skip
 # What an argument needs in order to show.
 BESIDES: dict[str, dict[str, Any]] = {
-    "gradcam": {"layer": "pool"}, "guided_gradcam": {"layer": "pool"}, "occlusion": {"window": 3, "stride": 2},
+    "deconvnet": {"model": NORMED}, "gradcam": {"layer": "pool"}, "guided_gradcam": {"layer": "pool"}, "occlusion": {"window": 3, "stride": 2},
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ KINDS = {
     "gelu": "GELU",
     "hardswish": "Hardswish",
     "mish": "Mish",
+    "local_response_norm": "LocalResponseNorm",
     "compiled": "compiled region",
     "checkpointed": "checkpointed region",
 }
@@ -29,6 +31,7 @@ KINDS = {
 RECTIFIERS = ("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu")
 SMOOTH = ("silu", "gelu", "hardswish", "mish")
 FAMILIES = (*RECTIFIERS, *SMOOTH)
+NORMS = ("local_response_norm",)  # no activation, but it can be given another backward pass in the same way
 
 
 def _spellings() -> dict[Any, str]:
@@ -38,7 +41,7 @@ def _spellings() -> dict[Any, str]:
             for name in (family, f"{family}_"):
                 if hasattr(owner, name):
                     table[getattr(owner, name)] = family
-    return table
+    return {**table, F.local_response_norm: "local_response_norm"}
 
 
 _SPELLINGS = _spellings()
@@ -117,3 +120,24 @@ def family_of_node(node: Any) -> str | None:
         return _NODES[name]
     is_custom = isinstance(node, torch.autograd.function.BackwardCFunction)
     return name.removesuffix("Backward") if is_custom else None
+
+
+_POOLING = re.compile(r"(?:Adaptive|Fractional)?(Max|Avg)Pool\d?D")
+
+
+def shrinks(node: Any) -> str | None:
+    """Say how an autograd node makes maps smaller: max-pooling, average pooling, strided convolution, or not at all.
+
+    Max-pooling counts at any stride: it records where its maxima were.
+    """
+    name = node.name()
+    if found := _POOLING.match(name):
+        if found[1] == "Max":
+            return "max-pooling"
+        steps = getattr(node, "_saved_stride", ()) or getattr(node, "_saved_kernel_size", ()) or (2,)  # or adaptive
+        return "average pooling" if max(steps) > 1 else None
+    if name == "MeanBackward1":  # a global average, unless it is over channels or features
+        axes = [axis - 2**64 if axis >= 2**63 else axis for axis in node._saved_dim]  # -1 is kept as 2 ** 64 - 1
+        return "average pooling" if all(axis not in (0, 1) for axis in axes) else None
+    strided = name == "ConvolutionBackward0" and not node._saved_transposed and max(node._saved_stride) > 1
+    return "strided convolution" if strided else None

@@ -15,12 +15,11 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from attrib import checks
@@ -30,11 +29,14 @@ from attrib.core.activations import (
     KINDS,
     LAX_AT_ZERO,
     NATIVE_RELU,
+    NORMS,
     RECTIFIERS,
     SMOOTH,
     family_of,
     family_of_node,
+    shrinks,
 )
+from attrib.core.graph import between
 from attrib.errors import RuleError
 
 log = logging.getLogger("attrib")
@@ -53,6 +55,11 @@ def deconv(grad_out: Tensor, _grad_in: Tensor) -> Tensor:
     return grad_out.clamp(min=0)
 
 
+def skip(grad_out: Tensor, _grad_in: Tensor) -> Tensor:
+    """Pass what comes from above, as if the operation were not there."""
+    return grad_out
+
+
 def override(rule: Rule, activations: Activations) -> dict[str, Rule]:
     """Give ``rule`` to ``"rectifiers"``, to ``"all"`` activations, or to the families listed."""
     if isinstance(activations, str):
@@ -65,12 +72,14 @@ def override(rule: Rule, activations: Activations) -> dict[str, Rule]:
 class Coverage:
     """How many activations of each family were overridden, and how many were left alone, on the way to a score.
 
-    ``escaped`` are calls of a family that has a rule which did not get it; the gradient would be wrong.
+    ``escaped`` are calls of a family that has a rule which did not get it; the gradient would be wrong. ``shrunk``
+    counts what made maps smaller on that way: ``"max-pooling"``, ``"average pooling"``, ``"strided convolution"``.
     """
 
     overrode: Mapping[str, int]
     escaped: Mapping[str, int]
     left: Mapping[str, int]
+    shrunk: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         parts = [
@@ -85,9 +94,22 @@ class Coverage:
         return ", ".join(f"{n} {KINDS.get(f, f)}" for f, n in sorted(counts.items()))
 
     @property
+    def _activations(self) -> bool:
+        return any(family not in NORMS for family in self.overrode)
+
+    @property
     def holds(self) -> bool:
-        """Whether something was overridden and nothing escaped."""
-        return bool(self.overrode) and not self.escaped
+        """Whether an activation was overridden and nothing escaped."""
+        return self._activations and not self.escaped
+
+    @property
+    def switches(self) -> str:
+        """Where the way down finds recorded maxima ("switches"), and where it has to do without, in words."""
+        if not self.shrunk:
+            return "nothing on the way down makes maps smaller"
+        told = {kind: f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in sorted(self.shrunk.items())}
+        with_switches = told.pop("max-pooling", "no max-pooling")
+        return f"switches of {with_switches}" + (f"; none for {', '.join(told.values())}" if told else "")
 
     @property
     def alone(self) -> str:
@@ -101,7 +123,7 @@ class Coverage:
                 f"every activation of a family must follow its rule; {self._listed(self.escaped)} did not ({self}). "
                 "They run in scripted, compiled or checkpointed code: pass the plain eager module."
             )
-        if not self.overrode:
+        if not self._activations:
             remedy = "Use activations='all' to override these too, or Saliency." if self.left else "Use Saliency."
             raise RuleError(
                 f"no activation was overridden ({self.alone}), so the result would be the plain gradient. {remedy}"
@@ -152,29 +174,6 @@ def _hook(y: Tensor, mode: rules) -> Tensor:
     return y
 
 
-def _between(score: Tensor, since: Sequence[Tensor]) -> set[Any]:
-    """Autograd nodes behind ``score``; with ``since`` only those on a way to one of these tensors."""
-    above: dict[Any, list[Any]] = {score.grad_fn: []}
-    edges = {(edge.node, edge.output_nr) for edge in map(get_gradient_edge, since)}
-    todo, ends = [score.grad_fn], []
-    while todo:
-        node: Any = todo.pop()
-        for parent, number in node.next_functions if node else ():
-            if (parent, number) in edges:
-                ends.append(node)
-            if parent not in above:
-                todo.append(parent)
-            above.setdefault(parent, []).append(node)
-    if not since:
-        return {*above} - {None}
-    found: set[Any] = set()
-    while ends:
-        if (node := ends.pop()) not in found:
-            found.add(node)
-            ends.extend(above[node])
-    return found
-
-
 class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=guided)
     """Override the backward pass of activation families inside the block.
 
@@ -183,7 +182,8 @@ class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=
     Args:
         families: family name to rule. Families: ``relu`` (also ``clamp(min=0)``, ``maximum(x, 0)``,
             ``threshold(x, 0, 0)``), ``relu6`` (also ``hardtanh(x, 0, b)``, ``clamp(0, b)``), ``leaky_relu``,
-            ``prelu``, ``rrelu``, ``elu``, ``selu``, ``celu``, ``silu``, ``gelu``, ``hardswish``, ``mish``.
+            ``prelu``, ``rrelu``, ``elu``, ``selu``, ``celu``, ``silu``, ``gelu``, ``hardswish``, ``mish``; and
+            ``local_response_norm``.
 
     Example:
         >>> x = torch.tensor([[-1.0, 2.0]], requires_grad=True)
@@ -200,7 +200,7 @@ class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=
     def __init__(self, **families: Rule) -> None:
         super().__init__()
         for name in families:
-            checks.choice("activation family", name, FAMILIES)
+            checks.choice("activation family", name, (*FAMILIES, *NORMS))
         self.families = families
         self.active: Mapping[str, Rule] = families
 
@@ -238,14 +238,18 @@ class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=
         """
         overrode: Counter[str] = Counter()
         others: Counter[str] = Counter()
-        for node in _between(score, since):
+        shrunk: Counter[str] = Counter()
+        for node in between(score, since):
+            if kind := shrinks(node):
+                shrunk[kind] += 1
             ruled: str | None = node.metadata.get(_Ruled) or getattr(node, "attrib_family", None)
             if ruled in self.active:
                 overrode[str(ruled)] += 1
             elif family := ruled or family_of_node(node):
                 others[family] += 1
         escaped = {f: n for f, n in others.items() if f in self.active or f in ("compiled", "checkpointed")}
-        return Coverage(dict(overrode), escaped, {f: n for f, n in others.items() if f not in escaped})
+        left = {f: n for f, n in others.items() if f not in escaped}
+        return Coverage(dict(overrode), escaped, left, dict(shrunk))
 
 
 class Switch(rules):

@@ -1,4 +1,4 @@
-"""Objectives inside the network: one channel, or one neuron."""
+"""Objectives inside the network: one channel, or one neuron; and units that count with their value."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from attrib import checks
-from attrib.core.objective import Acts, Objective
+from attrib.core.objective import Acts, Objective, Space
 from attrib.errors import ShapeError, TargetError
 
 
@@ -108,3 +109,49 @@ class Neuron(Objective):
         if not isinstance(self.y, Tensor):
             return self.bind(output, acts)(output, acts)
         return act[torch.arange(len(act), device=act.device), self.y, self.x]
+
+
+def _valued(value: Tensor) -> Tensor:
+    """The same number; its derivative is the number itself instead of 1."""
+    if not value.is_floating_point():
+        return value
+    kept = value.detach()
+    return kept + kept * (value - kept)
+
+
+@dataclass(frozen=True)
+class _ValuedActs:
+    acts: Acts
+
+    def __getitem__(self, layer: str) -> Tensor:
+        return _valued(self.acts[layer])
+
+
+@dataclass(frozen=True, eq=False)
+class Valued(Objective):
+    """The same score; a backward pass starts with its gradient times the activations that it is read from.
+
+    For one unit that is its activation, with all others at zero; without this it is 1.
+    """
+
+    objective: Objective
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return self.objective.layers
+
+    @property
+    def entries(self) -> int:
+        return self.objective.entries
+
+    def bind(self, output: Any, acts: Acts) -> Objective:
+        return replace(self, objective=self.objective.bind(output, acts))
+
+    def rows(self, index: Tensor) -> Objective:
+        return replace(self, objective=self.objective.rows(index))
+
+    def in_space(self, space: Space) -> Objective:
+        return replace(self, objective=self.objective.in_space(space))
+
+    def __call__(self, output: Any, acts: Acts) -> Tensor:
+        return self.objective(tree_map_only(Tensor, _valued, output), _ValuedActs(acts))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from attrib import checks
 from attrib.core import Attribution, Backward, Query, deconv
+from attrib.core.activations import NORMS
 from attrib.core.reduce import Channels, check_channels, reduce_channels
-from attrib.core.rules import Activations, override
+from attrib.core.rules import Activations, override, skip
+from attrib.core.units import Valued
 from attrib.registry import METHODS
+
+log = logging.getLogger("attrib")
 
 
 @METHODS.add("deconvnet")
@@ -24,8 +31,11 @@ class Deconvnet(Attribution):
 
     Convention:
         - map: ``(N, 1, H, W)``, or the layer's ``(N, 1, h, w)``; ``channels="none"`` is what Captum returns.
+        - it starts with 1 at the unit, as Captum does; the paper's ``start="activation"`` starts with its activation.
+        - with ``start="activation"`` a unit at 0 gives a map of zeros, one below 0 starts negative; both are logged.
+        - where max-pooling windows overlap and share a maximum, what comes down to it is added up.
         - average pooling and strided convolution have no locations to record: there it is their transpose.
-        - normalisation layers are differentiated.
+        - normalisation layers are differentiated; ``norm_layers="skip"`` passes local response normalisation over.
         - smooth activations (SiLU, GELU, Hardswish, Mish) keep their true gradient unless ``activations="all"``.
         - a model in which nothing was overridden is refused; `attrib.coverage` tells what was.
 
@@ -37,6 +47,9 @@ class Deconvnet(Attribution):
         channels: ``"max"``, ``"mean"``, ``"sum"``, ``"l2"`` or ``"none"``.
         absolute: take absolute values before reducing.
         activations: ``"rectifiers"``, ``"all"``, or names of families, see `rules`.
+        start: ``"one"`` at the unit (at all locations of a channel: their weights in the target), or its
+            ``"activation"`` (the paper), then ``"sum"`` of a channel projects the whole feature map.
+        norm_layers: ``"grad"`` differentiates local response normalisation, ``"skip"`` hands through what comes.
 
     Example:
         >>> Deconvnet(model).attribute(x, target="conv:2").shape
@@ -54,16 +67,27 @@ class Deconvnet(Attribution):
         channels: Channels = "max",
         absolute: bool = True,
         activations: Activations = "rectifiers",
+        start: Literal["one", "activation"] = "one",
+        norm_layers: Literal["grad", "skip"] = "grad",
     ) -> None:
         super().__init__(model, layer)
         self.channels = check_channels(channels)
         self.absolute = absolute
-        self.override = override(deconv, activations)
+        self.start = checks.choice("start", start, ("one", "activation"))
+        norms = {"grad": {}, "skip": dict.fromkeys(NORMS, skip)}
+        self.override = override(deconv, activations) | norms[checks.choice("norm_layers", norm_layers, tuple(norms))]
 
     def passes(self, layer: str | None) -> tuple[Backward, ...]:
         """See `Attribution.passes`."""
-        return (Backward(layer, self.override),)
+        return (Backward(layer, self.override),) if self.start == "one" else ()
 
     def _attribute(self, query: Query) -> tuple[Tensor, ...]:
-        grads = query.gradient(at=query.layer, override=self.override).grad
-        return tuple(reduce_channels(grad, self.channels, self.absolute) for grad in grads)
+        if self.start == "activation":
+            query = replace(query, objective=Valued(query.objective))
+        found = query.gradient(at=query.layer, override=self.override)
+        log.info("%s", found.coverage.switches if found.coverage else "")
+        if self.start == "activation" and bool((silent := found.score <= 0).any()):
+            log.warning(
+                "examples %s: the score is not positive, so neither is the start", silent.nonzero()[:, 0].tolist()
+            )
+        return tuple(reduce_channels(grad, self.channels, self.absolute) for grad in found.grad)
