@@ -1,0 +1,217 @@
+"""Do maps lie where the object is? The 2 x 2 grid game and energy inside object masks, beside the control maps.
+
+``python -m benchmarks.quality --nets resnet18 squeezenet1_0 --grids 12 --table``
+
+Needs the folder of real networks and photos that the tests use (environment variable ``ATTRIB_TEST_DATA``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from attrib import METHODS
+from attrib.benchmark.stats import bootstrap_interval
+from attrib.core import Attribution, count
+from attrib.core.reduce import upsample
+from attrib.errors import AttribError
+from attrib.io import LoadedModel
+from attrib.registry import CONTROLS
+from attrib.report.table import amount, text_table
+from benchmarks import speed
+from benchmarks.table import replace_between
+
+BEGIN, END = "<!-- quality: begin -->", "<!-- quality: end -->"
+RESULTS = speed.HERE / "results" / "quality.json"
+SIDE = 2  # photos along each side of a grid
+# Settings at which every method takes seconds per image; they are written into the results.
+OPTIONS: dict[str, dict[str, Any]] = {}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture, one class in it, and where that is."""
+
+    x: Tensor
+    target: int
+    inside: Tensor
+
+
+def energy(maps: Tensor, inside: Tensor) -> float | None:
+    """Share of the positive part of a map that lies inside; None where nothing is positive."""
+    full = upsample(maps, tuple(inside.shape)).clamp(min=0)[0, 0].double()
+    return float(full[inside].sum() / full.sum()) if full.sum() > 0 else None
+
+
+def grids(
+    net: LoadedModel, photos: Sequence[tuple[Image.Image, int]], number: int, cell: int, seed: int
+) -> list[Scene]:
+    """Grids of four photos of different classes that the network knows by themselves; each of the four is asked."""
+    tiles = [(net.view(image).resize((cell, cell), Image.Resampling.BICUBIC), label) for image, label in photos]
+    known = [(tile, label) for tile, label in tiles if int(_scores(net, tile).argmax()) == label]
+    draw = np.random.default_rng(seed)
+    scenes: list[Scene] = []
+    for _ in range(number):
+        chosen: dict[int, Image.Image] = {}
+        for i in draw.permutation(len(known)):
+            chosen.setdefault(known[i][1], known[i][0])
+            if len(chosen) == SIDE**2:
+                break
+        rows = np.array_split(np.stack([np.asarray(tile) for tile in chosen.values()]), SIDE)
+        x = _input(net, Image.fromarray(np.vstack([np.hstack([*row]) for row in rows])))
+        for place, label in enumerate(chosen):
+            inside = torch.zeros(x.shape[2:], dtype=torch.bool)
+            y, left = divmod(place, SIDE)
+            inside[y * cell : (y + 1) * cell, left * cell : (left + 1) * cell] = True
+            scenes.append(Scene(x, label, inside))
+    return scenes
+
+
+def _input(net: LoadedModel, image: Image.Image) -> Tensor:
+    """Normalised, neither resized nor cropped."""
+    pixels = torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1).float() / 255
+    mean, std = (torch.tensor(values)[:, None, None] for values in (net.mean or (0.0,), net.std or (1.0,)))
+    return ((pixels - mean) / std)[None]
+
+
+def _scores(net: LoadedModel, image: Image.Image) -> Tensor:
+    with torch.no_grad():
+        scores: Tensor = net.model(_input(net, image))[0]
+    return scores
+
+
+def masked(net: LoadedModel, number: int) -> list[Scene]:
+    """Photos with object masks, seen as the network sees them."""
+    from tests import data
+
+    scenes = []
+    for photo in data.photos(number):
+        x = net.inputs([photo.image])
+        view = net.view(Image.fromarray(photo.mask.astype(np.uint8) * 255).convert("RGB"))
+        inside = torch.from_numpy(np.asarray(view.convert("L")).copy()) > 127
+        if inside.any() and int(net.model(x).argmax()) == photo.target:
+            scenes.append(Scene(x, photo.target, inside))
+    return scenes
+
+
+def played(make: Callable[[], Attribution], scenes: Sequence[Scene]) -> dict[str, Any]:
+    """Energy inside for every scene, and what it took."""
+    begin = time.perf_counter()
+    try:
+        method = make()
+        with count() as cost:
+            found = [energy(method.attribute(scene.x, scene.target), scene.inside) for scene in scenes]
+    except AttribError as exc:
+        return {"refused": f"{type(exc).__name__}: {exc}"}
+    return {
+        "energy": found,
+        "seconds": (time.perf_counter() - begin) / len(scenes),
+        "forwards": cost.forwards / len(scenes),
+        "backwards": cost.backwards / len(scenes),
+    }
+
+
+def measured(name: str, methods: Sequence[str], number: int, cell: int, seed: int) -> list[dict[str, Any]]:
+    """One row per method and control."""
+    from tests import realnets
+
+    real = realnets.load(name)
+    net = real.loaded
+    games = {"grid": grids(net, list(zip(real.images, real.labels, strict=True)), number, cell, seed)}
+    games["mask"] = masked(net, 4 * number)
+    made = {m: partial(METHODS[m], net.model, **OPTIONS.get(m, {})) for m in methods}
+    made |= {f"control: {c}": partial(CONTROLS[c], net.model) for c in CONTROLS}
+    rows = []
+    for label, make in made.items():
+        rows.append({"net": name, "method": label} | {game: played(make, scenes) for game, scenes in games.items()})
+        print(name, label, *(_words(rows[-1][game]) for game in games), file=sys.stderr)
+    area = [float(scene.inside.double().mean()) for scene in games["mask"]]
+    return [{"net": name, "method": "chance", "grid": {"energy": [0.25]}, "mask": {"energy": area}}, *rows]
+
+
+def _words(game: Mapping[str, Any]) -> str:
+    values = [value for value in game.get("energy", ()) if value is not None]
+    if not values:
+        return "refused" if "refused" in game else "undefined"
+    if len(values) < 2:
+        return amount(values[0])
+    interval = bootstrap_interval(values)
+    undefined = len(game["energy"]) - len(values)
+    return f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]" + (
+        f" ({undefined} empty)" if undefined else ""
+    )
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line per method, the best in the grid first."""
+    nets = list(dict.fromkeys(row["net"] for row in rows))
+    found = {(row["net"], row["method"]): row for row in rows}
+    methods = sorted(dict.fromkeys(row["method"] for row in rows), key=lambda m: -_mean(found.get((nets[0], m))))
+    lines = []
+    for method in methods:
+        line = {"method": method}
+        for net in nets:
+            row = found[net, method]
+            line |= {f"{net}: grid": _words(row["grid"]), f"{net}: mask": _words(row["mask"])}
+            line |= {f"{net}: s": f"{row['grid']['seconds']:.2g}" if "seconds" in row["grid"] else "-"}
+        lines.append(line)
+    return text_table(lines, markdown=True)
+
+
+def _mean(row: Mapping[str, Any] | None) -> float:
+    values = [v for v in (row or {}).get("grid", {}).get("energy", ()) if v is not None]
+    return float(np.mean(values)) if values else -1.0
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """What the page of results shows."""
+    about, how = results["metadata"], results["settings"]
+    return (
+        f"Measured {about['date']} on {about['machine']['device']} ({how['threads']} threads), torch "
+        f"{about['versions']['torch']}: {how['grids']} grids of four photos of {how['cell']} pixels, each class of "
+        f"each asked; photos with masks at the network's own size. Means with 95 % bootstrap intervals; seconds per "
+        f"grid map are indicative.\n\n{table(results['rows'])}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Play, print the table and write the numbers."""
+    made = argparse.ArgumentParser(prog="quality", description=__doc__)
+    made.add_argument("--nets", nargs="+", default=["resnet18", "squeezenet1_0"], metavar="NET")
+    made.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
+    made.add_argument("--grids", type=int, default=12)
+    made.add_argument("--cell", type=int, default=112)
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--threads", type=int, default=torch.get_num_threads())
+    made.add_argument("--out", type=Path, default=RESULTS)
+    made.add_argument("--table", type=Path, nargs="?", const=speed.HERE / "README.md", help="update this page's table")
+    args = made.parse_args(argv)
+    before = torch.get_num_threads()
+    torch.set_num_threads(args.threads)
+    try:
+        rows = [row for net in args.nets for row in measured(net, args.methods, args.grids, args.cell, args.seed)]
+    finally:
+        torch.set_num_threads(before)
+    settings: dict[str, Any] = {name: getattr(args, name) for name in ("grids", "cell", "seed", "threads")}
+    settings["options"] = {m: {k: repr(v) for k, v in o.items()} for m, o in OPTIONS.items()}
+    results = {"metadata": speed.metadata("cpu"), "settings": settings, "rows": rows}
+    speed.write(args.out, results)
+    print(table(rows))
+    if args.table:
+        replace_between(args.table, BEGIN, END, page(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""The benchmark of quality: the energy it measures, the grids it plays, and that a map of the right place wins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import quality, six_panels
+from tests import data, realnets
+
+
+def test_energy_is_the_positive_share_inside() -> None:
+    maps = torch.tensor([[[[3.0, 1.0], [-5.0, 0.0]]]])
+    inside = torch.tensor([[True, False], [True, False]])
+    assert quality.energy(maps, inside) == 0.75
+    assert quality.energy(-maps, inside) == 1.0
+    assert quality.energy(torch.zeros(1, 1, 2, 2), inside) is None
+    big = torch.zeros(8, 8, dtype=torch.bool)
+    big[:4, :4] = True
+    assert quality.energy(torch.ones(1, 1, 2, 2), big) == 0.25  # upsampled to the scene
+
+
+@data.needs_data
+def test_a_grid_holds_four_classes_that_the_network_knows_each_in_its_cell() -> None:
+    net = realnets.load("resnet18")
+    photos = list(zip(net.images, net.labels, strict=True))
+    scenes = quality.grids(net.loaded, photos, 2, 64, seed=1)
+    assert len(scenes) == 8
+    for first in (0, 4):
+        four = scenes[first : first + 4]
+        assert len({scene.target for scene in four}) == 4
+        assert all(torch.equal(scene.x, four[0].x) for scene in four)
+        assert torch.equal(
+            torch.stack([scene.inside for scene in four]).sum(0), torch.ones(128, 128, dtype=torch.int64)
+        )
+        for scene in four:  # what is inside is the photo of that class
+            y, left = (int(v.min()) for v in scene.inside.nonzero(as_tuple=True))
+            tile = scene.x[:, :, y : y + 64, left : left + 64]
+            assert int(net.model(tile).argmax()) == scene.target
+    again = quality.grids(net.loaded, photos, 2, 64, seed=1)
+    other = quality.grids(net.loaded, photos, 2, 64, seed=2)
+    assert [s.target for s in again] == [s.target for s in scenes] != [s.target for s in other]
+
+
+@data.needs_data
+def test_the_grid_game_is_won_by_cam_and_not_by_the_controls(tmp_path: Path) -> None:
+    out = tmp_path / "quality.json"
+    how = [
+        "--nets",
+        "resnet18",
+        "--grids",
+        "2",
+        "--cell",
+        "96",
+        "--threads",
+        "1",
+        "--methods",
+        "cam",
+        "attention_rollout",
+    ]
+    assert quality.main([*how, "--out", str(out)]) == 0
+    rows = {row["method"]: row for row in json.loads(out.read_text())["rows"]}
+    mean = {m: sum(r["grid"]["energy"]) / 8 for m, r in rows.items() if len(r["grid"].get("energy", ())) == 8}
+    assert mean["cam"] > 0.5
+    assert mean["control: random"] == pytest.approx(0.25, abs=0.01)
+    assert "refused" in rows["attention_rollout"]["grid"]
+    assert "refused" in quality.table(list(rows.values()))
+
+
+@data.needs_data
+def test_each_of_the_six_panels_lies_on_the_animal_that_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert six_panels.main(["--out", str(tmp_path / "six.png")]) == 0
+    assert (tmp_path / "six.png").stat().st_size > 100_000
+    cat, dog = (line.split("|")[2:-1] for line in capsys.readouterr().out.splitlines()[2:])
+    for row in (cat, dog):
+        *inside, area = map(float, row)
+        assert len(inside) == 5
+        assert min(inside) > 1.4 * area
