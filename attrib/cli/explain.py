@@ -20,6 +20,7 @@ def explain_command(  # noqa: PLR0913  a command has as many arguments as it has
     model: options.ModelOption,
     weights: options.WeightsOption = None,
     method: options.MethodOption = None,
+    settings: options.SetOption = None,
     layer: options.LayerOption = None,
     target: options.TargetsOption = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images explained together.")] = 8,
@@ -33,7 +34,7 @@ def explain_command(  # noqa: PLR0913  a command has as many arguments as it has
 ) -> int:
     """Explain pictures with several methods."""
     with session(quiet=quiet, debug=debug):
-        files, methods = prepare.pictures(images), prepare.methods(method)
+        files, methods = prepare.pictures(images), prepare.methods(method, settings)
         targets = [prepare.target(text) for text in target or ["predicted"]]
         with prepare.output(out) as folder:
             from attrib.tasks import explain
@@ -54,6 +55,7 @@ def compare_command(  # noqa: PLR0913  a command has as many arguments as it has
     model: options.ModelOption,
     weights: options.WeightsOption = None,
     method: options.MethodOption = None,
+    settings: options.SetOption = None,
     layer: options.LayerOption = None,
     target: options.TargetOption = "predicted",
     metric: options.MetricOption = None,
@@ -73,7 +75,7 @@ def compare_command(  # noqa: PLR0913  a command has as many arguments as it has
 ) -> int:
     """Measure how well methods explain a model on your pictures, with control rows."""
     with session(quiet=quiet, debug=debug):
-        files, methods, metrics = prepare.pictures(images), prepare.methods(method), prepare.metrics(metric)
+        files, methods, metrics = prepare.pictures(images), prepare.methods(method, settings), prepare.metrics(metric)
         settings, goal = prepare.protocol(protocol), prepare.target(target)
         how: CompareOptions = {"layer": layer, "controls": controls, "batch_size": batch_size or "auto"}
         how |= {"keep_maps": maps and out is not None, "show_progress": not quiet}

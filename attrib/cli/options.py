@@ -29,6 +29,15 @@ MethodOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--method", metavar="NAME", help="May be repeated; see attrib list methods.", show_default=False),
 ]
+SetOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="METHOD.OPTION=VALUE",
+        help="An option of a method, such as occlusion.window=32; may be repeated.",
+        show_default=False,
+    ),
+]
 MetricOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--metric", metavar="NAME", help="May be repeated; see attrib list metrics.", show_default=False),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+from ast import literal_eval
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,14 +60,48 @@ def pictures(paths: Sequence[Path]) -> list[Path]:
         return list_images(paths)
 
 
-def methods(names: Sequence[str] | None) -> list[str]:
-    """Registry names that exist; the usual ones if none are given."""
+def methods(names: Sequence[str] | None, settings: Sequence[str] | None = None) -> list[Any]:
+    """Methods that exist, by name or with their options; the usual ones if none are given."""
     from attrib.tasks.explaining import METHODS_SHOWN
 
+    chosen = list(names or METHODS_SHOWN)
     with usage():
-        for name in names or ():
+        for name in chosen:
             METHODS[name]
-    return list(names or METHODS_SHOWN)
+        given = _settings(settings or (), chosen)
+        return [_with_options(name, given[name]) if name in given else name for name in chosen]
+
+
+def _settings(words: Sequence[str], chosen: Sequence[str]) -> dict[str, dict[str, object]]:
+    """``METHOD.OPTION=VALUE``: numbers, tuples, True, False and None as in Python, everything else is text."""
+    found: dict[str, dict[str, object]] = {}
+    for text in words:
+        parts = re.fullmatch(r"(\w+)\.(\w+)=(.*)", text, re.DOTALL)
+        if parts is None:
+            raise InputError(f"--set must be METHOD.OPTION=VALUE, such as occlusion.window=32; got {text!r}.")
+        method, option, value = parts.groups()
+        if method not in chosen:
+            raise InputError(f"--set must be for a method that is run, {', '.join(chosen)}; got {text!r}.")
+        found.setdefault(method, {})[option] = _value(value)
+    return found
+
+
+def _value(text: str) -> object:
+    try:
+        return literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+
+
+def _with_options(name: str, given: dict[str, object]) -> Any:
+    """The method with these options, tried at once, so that a wrong one is told before a network is loaded."""
+    from torch import nn
+
+    try:
+        METHODS[name](nn.Identity(), **given)
+    except TypeError as exc:
+        raise InputError(f"--set must name options of {name}: {exc}") from exc
+    return partial(METHODS[name], **given)
 
 
 def metrics(names: Sequence[str] | None) -> list[str]:
