@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from attrib.io import load_image, load_model
     from attrib.methods import (
         CAM,
+        RISE,
         Deconvnet,
         GradCAM,
         GuidedBackprop,
@@ -46,6 +47,7 @@ __all__ = [
     "CAM",
     "METHODS",
     "METRICS",
+    "RISE",
     "Attribution",
     "Channel",
     "ClassMaps",
@@ -95,6 +97,7 @@ _HOMES = {
     "attrib.io": ("load_image", "load_model"),
     "attrib.methods": (
         "CAM",
+        "RISE",
         "Deconvnet",
         "GradCAM",
         "GuidedBackprop",

@@ -158,9 +158,9 @@ def test_convention_occlusion_full_windows_move_back_and_cut_windows_hang_over_a
     theirs = captum.attr.Occlusion(NET).attribute(X, (3, 3, 4), strides=(3, 2, 3), target=2, baselines=0.0)
     assert_close(method["cut"].attribute(X, 2), theirs.detach()[:, :1], rtol=1e-4, atol=1e-6)
     assert not torch.allclose(method["full"].attribute(X, 2), theirs.detach()[:, :1], rtol=1e-3)
-    boxes = method["full"]._windows(X).boxes
+    boxes = method["full"]._windows((8, 6)).boxes
     assert [box for box in boxes if box[0] == boxes[0][0]] == [(0, 3, 0, 4), (0, 3, 2, 6)]
-    assert method["cut"]._windows(X).boxes[-1] == (6, 8, 3, 6)
+    assert method["cut"]._windows((8, 6)).boxes[-1] == (6, 8, 3, 6)
 
 
 @pins("occlusion", "the class is decided once")
@@ -290,6 +290,7 @@ DENSE = {"window": 4, "stride": 2, "exact_dense": True}
         ("guided_gradcam", {"layer": "auto"}, 2, 2, '``layer="auto"`` one more forward'),
         ("occlusion", DENSE, 3 * 2 + 1, 0, "one forward pass per window position and example"),
         ("occlusion", {**DENSE, "batch_size": 3}, 3 * 2 + 1, 0, "plus one; no gradient"),
+        ("rise", {"n": 9, "exact_dense": True}, 9 + 1, 0, "``n`` forward passes per example, plus one; no gradient"),
     ],
 )  # fmt: skip
 def test_a_method_costs_what_it_says(

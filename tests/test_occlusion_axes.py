@@ -120,7 +120,7 @@ def test_the_default_window_of_a_volume_is_an_eighth_of_each_side_and_of_a_signa
 
 
 def test_vectors_have_no_places_to_occlude_and_plans_are_made_for_pictures() -> None:
-    with pytest.raises(ShapeError, match=r"must have locations.*got \(2, 7\)"):
+    with pytest.raises(ShapeError, match=r"must have locations to hide.*got \(2, 7\)"):
         Occlusion(nn.Linear(7, 5)).attribute(torch.rand(2, 7), 1)
     with pytest.raises(ShapeError, match=r"inputs must have shape \(N, C, H, W\)"):
         explain_plan(signals(), SIGNAL)

@@ -45,7 +45,8 @@ def test_every_method_answers_each_example_on_its_own_and_leaves_no_trace(name: 
     x, labels = net.batch(2)
     before = trace(net.model)
     for key in attrib.METHODS:
-        options = {"window": x.shape[2] // 3, "stride": x.shape[2] // 3} if key == "occlusion" else {}
+        few = {"occlusion": {"window": x.shape[2] // 3, "stride": x.shape[2] // 3}, "rise": {"n": 16}}
+        options = few.get(key, {})
         method = attrib.METHODS[key](net.model, **options)
         maps = method.attribute(x, labels)
         alone = method.attribute(x[1:], labels[1:])

@@ -75,7 +75,8 @@ def test_every_method_answers_and_leaves_no_trace(name: str) -> None:
     kinds = check_coverage(name, model, x)
     half = (x.shape[2] // 2, x.shape[3] // 2)
     for key in attrib.METHODS:
-        options = {"window": half, "stride": half, "baseline": 1.0} if key == "occlusion" else {}
+        few = {"occlusion": {"window": half, "stride": half, "baseline": 1.0}, "rise": {"n": 4}}
+        options = few.get(key, {})
         method = attrib.METHODS[key](model, **options)
         if hasattr(method, "override") and not kinds & {*RECTIFIERS}:
             with pytest.raises(RuleError, match="no activation was overridden"):

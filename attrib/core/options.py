@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.errors import ModelError
+from attrib.errors import InputError, ModelError
 
 # Bytes of activations, not rows, decide the best batch: on a CPU larger batches only cost page faults.
 _ROWS_OF_224 = {"cpu": 8, "cuda": 128}
@@ -23,7 +23,8 @@ class SweepOptions(TypedDict, total=False):
         autocast: dtype of the arithmetic, such as ``torch.bfloat16``; None is the model's own. The error is measured,
             see `attrib.core.Deviation`.
         tolerance: let small changes fade out on their way through the network, as long as the score stays within this
-            share of the largest effect; None is exact. The error is measured, see `attrib.core.Deviation`.
+            share of the largest effect; None is exact. The error is measured, see `attrib.core.Deviation`. For masks
+            that are local only, such as windows.
         exact_dense: run the model itself for every mask instead of replaying what it computes, see
             `attrib.explain_plan`.
         verify: so many masks, drawn at random, are also run through the model itself, and disagreement raises; 1 unless
@@ -40,14 +41,19 @@ class SweepOptions(TypedDict, total=False):
     show_progress: bool
 
 
-def check_options(options: SweepOptions) -> SweepOptions:
-    """Refuse unknown or malformed sweep options early."""
+def check_options(options: SweepOptions, *, local: bool = True) -> SweepOptions:
+    """Refuse unknown or malformed sweep options early, and those that do nothing where masks are not ``local``."""
     checks.unknown_options("sweep", dict(options), tuple(SweepOptions.__annotations__))
     if (size := options.get("batch_size", "auto")) != "auto":
         checks.integer("batch_size", size, 1)
     checks.integer("verify", options.get("verify", 1), 0)
     if (tolerance := options.get("tolerance")) is not None:
         checks.number("tolerance", tolerance, 0, 1)
+        if not local:
+            raise InputError(
+                f"tolerance must be left out where masks hide something everywhere; got {tolerance!r}. Nothing stays "
+                "local there that could fade out."
+            )
     return options
 
 

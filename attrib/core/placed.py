@@ -10,6 +10,8 @@ from torch import Tensor
 
 from attrib.core.geometry import Layout
 from attrib.core.masks import Masks, Windows, inside
+from attrib.core.query import Query
+from attrib.errors import ShapeError
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,26 @@ class _Placed:
         if self.layout.kind == "channels_last":
             return keep.movedim(2, -1)
         return F.pad(keep.flatten(3), (self.layout.prefix, 0), value=1.0).movedim(2, -1)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where parts are hidden: which input, the layout of the layer (None for an input), and the locations."""
+
+    index: int
+    layout: Layout | None
+    size: tuple[int, ...]
+
+
+def places(query: Query) -> list[Place]:
+    """The layer of a question, or each of its inputs."""
+    if query.layer:
+        layout = query.layout(query.clean.acts[query.layer])
+        return [Place(0, layout, layout.size)]
+    for x in query.inputs:
+        if not 3 <= x.ndim <= 5:
+            raise ShapeError(f"inputs must have locations to hide, (N, C, H, W); got {tuple(x.shape)}.")
+    return [Place(index, None, tuple(x.shape[2:])) for index, x in enumerate(query.inputs)]
 
 
 def placed(masks: Masks, layout: Layout | None) -> Masks:

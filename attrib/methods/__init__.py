@@ -7,6 +7,17 @@ from attrib.methods.guided import GuidedBackprop
 from attrib.methods.guided_gradcam import GuidedGradCAM
 from attrib.methods.input_x_gradient import InputXGradient
 from attrib.methods.occlusion import Occlusion
+from attrib.methods.rise import RISE
 from attrib.methods.saliency import Saliency
 
-__all__ = ["CAM", "Deconvnet", "GradCAM", "GuidedBackprop", "GuidedGradCAM", "InputXGradient", "Occlusion", "Saliency"]
+__all__ = [
+    "CAM",
+    "RISE",
+    "Deconvnet",
+    "GradCAM",
+    "GuidedBackprop",
+    "GuidedGradCAM",
+    "InputXGradient",
+    "Occlusion",
+    "Saliency",
+]

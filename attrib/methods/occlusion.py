@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.core import Attribution, Baseline, Layout, Query, Windows, sweep
+from attrib.core import Attribution, Baseline, Query, Windows, sweep
 from attrib.core.objective import SPACES, Space
 from attrib.core.options import check_options
-from attrib.core.placed import Overlap, placed
+from attrib.core.placed import Overlap, Place, placed, places
 from attrib.core.refine import sweep_refined
-from attrib.errors import ShapeError
 from attrib.registry import METHODS
 
 
@@ -93,27 +92,21 @@ class Occlusion(Attribution):
 
     def _attribute(self, query: Query) -> tuple[Tensor, ...]:
         query = query.in_space(self.score)
-        places = [query.clean.acts[query.layer]] if query.layer else query.inputs
-        return tuple(self._map(query, place, index) for index, place in enumerate(places))
+        return tuple(self._map(query, place) for place in places(query))
 
-    def _windows(self, maps: Tensor) -> Windows:
-        if not 3 <= maps.ndim <= 5:
-            raise ShapeError(f"what is occluded must have locations, (N, C, H, W); got {tuple(maps.shape)}.")
-        return Windows.usual(maps.shape[2:], self.window, self.stride, self.edge)
+    def _windows(self, size: tuple[int, ...]) -> Windows:
+        return Windows.usual(size, self.window, self.stride, self.edge)
 
-    def _map(self, query: Query, place: Tensor, index: int) -> Tensor:
-        layout = query.layout(place) if query.layer else None
-        windows = self._windows(layout.maps(place) if layout else place)
+    def _map(self, query: Query, place: Place) -> Tensor:
+        windows = self._windows(place.size)
         clean = query.clean.score if self.sign == "drop" else torch.zeros_like(query.clean.score)
         found = Overlap(windows, clean)
-        for positions, score in self._scores(query, windows, layout, index):
+        for positions, score in self._scores(query, windows, place):
             found.add(positions, clean - score if self.sign == "drop" else score)
         return found.mean
 
-    def _scores(
-        self, query: Query, windows: Windows, layout: Layout | None, index: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        how: dict[str, Any] = {"baseline": self.baseline, "at": query.layer, "index": index, **self.options}
+    def _scores(self, query: Query, windows: Windows, place: Place) -> Iterator[tuple[Tensor, Tensor]]:
+        how: dict[str, Any] = {"baseline": self.baseline, "at": query.layer, "index": place.index, **self.options}
         if self.refine == 1:
-            return sweep(query, placed(windows, layout), **how)
-        return iter([(torch.arange(len(windows)), sweep_refined(query, windows, self.refine, layout, **how))])
+            return sweep(query, placed(windows, place.layout), **how)
+        return iter([(torch.arange(len(windows)), sweep_refined(query, windows, self.refine, place.layout, **how))])
