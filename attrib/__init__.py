@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from attrib.core import (
         Attribution,
+        Box,
         Channel,
         ClassMaps,
         ClassScore,
         Custom,
+        Label,
         Neuron,
         Objective,
         Predicted,
+        Region,
+        Similarity,
+        Token,
         attribute_all,
         class_maps,
         coverage,
@@ -49,6 +54,7 @@ __all__ = [
     "METRICS",
     "RISE",
     "Attribution",
+    "Box",
     "Channel",
     "ClassMaps",
     "ClassScore",
@@ -58,12 +64,16 @@ __all__ = [
     "GuidedBackprop",
     "GuidedGradCAM",
     "InputXGradient",
+    "Label",
     "Neuron",
     "Objective",
     "Occlusion",
     "Predicted",
     "Protocol",
+    "Region",
     "Saliency",
+    "Similarity",
+    "Token",
     "attribute_all",
     "class_maps",
     "compare",
@@ -80,13 +90,18 @@ __all__ = [
 _HOMES = {
     "attrib.core": (
         "Attribution",
+        "Box",
         "Channel",
         "ClassMaps",
         "ClassScore",
         "Custom",
+        "Label",
         "Neuron",
         "Objective",
         "Predicted",
+        "Region",
+        "Similarity",
+        "Token",
         "attribute_all",
         "class_maps",
         "coverage",
@@ -111,7 +126,9 @@ _HOMES = {
     "attrib.tasks": ("compare", "estimate", "explain"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-_PARTS = frozenset({"benchmark", "core", "errors", "interop", "io", "methods", "metrics", "plot", "registry", "report"})
+_PARTS = frozenset(
+    {"benchmark", "core", "errors", "interop", "io", "methods", "metrics", "models", "plot", "registry", "report"}
+)
 
 
 def __getattr__(name: str) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attrib.core.each import Each
 from attrib.core.indices import as_index
 from attrib.core.objective import ClassScore, Custom, Objective, Output, Predicted
 from attrib.core.units import Channel, Neuron
@@ -13,7 +14,8 @@ def as_objective(target: object) -> Objective:
 
     ``None`` (the output is one number per example), whole numbers and their lists, tuples, tensors and arrays as in
     Captum and NumPy, ``"predicted"``, ``"layer4:7"`` (mean of channel 7), ``"layer4:7,3,5"`` (unit at row 3, column 5),
-    callables ``output -> (N,)`` and `Objective`.
+    callables ``output -> (N,)`` and `Objective`; and a list of objectives or callables, one per example, each called
+    with the output of its example, as pytorch-grad-cam does.
     """
     if target is None:
         return Output()
@@ -21,6 +23,8 @@ def as_objective(target: object) -> Objective:
         return target
     if isinstance(target, str):
         return _from_text(target)
+    if isinstance(target, list) and any(callable(one) for one in target):
+        return Each(tuple(target))
     if callable(target):
         return Custom(target)
     return ClassScore(as_index(target))

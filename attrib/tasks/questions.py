@@ -64,9 +64,7 @@ def _entries(objective: Objective) -> set[int]:
     """How many examples the objective itself speaks of."""
     if isinstance(objective, Sum):
         return set().union(*map(_entries, objective.parts))
-    if isinstance(objective, ClassScore) and isinstance(objective.index, Tensor) and objective.index.ndim:
-        return {len(objective.index)}
-    return set()
+    return {objective.entries}
 
 
 def _asked(words: str, network: Network, clean: Clean) -> list[Asked]:
