@@ -76,14 +76,14 @@ def compare_command(  # noqa: PLR0913  a command has as many arguments as it has
     """Measure how well methods explain a model on your pictures, with control rows."""
     with session(quiet=quiet, debug=debug):
         files, methods, metrics = prepare.pictures(images), prepare.methods(method, settings), prepare.metrics(metric)
-        settings, goal = prepare.protocol(protocol), prepare.target(target)
+        curves, goal = prepare.protocol(protocol), prepare.target(target)
         how: CompareOptions = {"layer": layer, "controls": controls, "batch_size": batch_size or "auto"}
         how |= {"keep_maps": maps and out is not None, "show_progress": not quiet}
         with prepare.output(out) as folder:
             from attrib.tasks import compare
 
             loaded = prepare.network(model, weights, seed, device)
-            found = compare(loaded, files, methods, metrics, settings, target=goal, seed=seed, **how)
+            found = compare(loaded, files, methods, metrics, curves, target=goal, seed=seed, **how)
             found = prepare.told(found, context.obj)
             if folder is not None:
                 found.write(folder, figures=figures)
