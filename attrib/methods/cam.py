@@ -109,8 +109,8 @@ def _slope(query: Query) -> Tensor:
     scores = query.clean.output.detach().requires_grad_()
     with torch.enable_grad():
         score = query.clean.goal(scores, query.clean.acts)
-        (slope,) = torch.autograd.grad(score.sum(), scores)
-        return slope
+        slope: Tensor = torch.autograd.grad(score.sum(), scores)[0]
+    return slope
 
 
 def _why_not(query: Query, act: Tensor) -> str:
