@@ -98,6 +98,11 @@ REDUCTIONS: dict[str, Values] = {"channels": ("l2", "none"), "absolute": (False,
 LAYER: dict[str, Values] = {"layer": (None, "pool")}
 OVERRIDE: dict[str, Values] = {"activations": (("relu",), ("relu", "relu6"))}
 RESHAPE: dict[str, Values] = {"reshape": (None, lambda act: act.flip(3))}
+# At a layer without a ReLU, or their weights would leave nothing to rectify.
+UNRECTIFIED: dict[str, Values] = {
+    "model": (POINT, nets.fill(nets.PointHead(), 5)), "layer": ("head", "act1"), "relu": (True, False),
+    "upsample": (False, True), **RESHAPE,
+}  # fmt: skip
 SWEEP: dict[str, Values] = {
     "batch_size": (1, 6),
     "channels_last": (False, True),
@@ -112,6 +117,7 @@ DENSE = {"batch_size", "channels_last", "autocast", "refine"}
 EFFECTS: dict[str, dict[str, Values]] = {
     "cam": {"model": (POINT, nets.fill(nets.PointHead(), 5)), "layer": ("head", "act1"), "relu": (True, False),
             "upsample": (False, True)},
+    **dict.fromkeys(("gradcam_plusplus", "hirescam", "layercam", "xgradcam"), UNRECTIFIED),
     "saliency": {**MODEL, **LAYER, **REDUCTIONS},
     "input_x_gradient": {**MODEL, **LAYER, **REDUCTIONS},
     "guided": {**MODEL, **LAYER, **REDUCTIONS, **OVERRIDE},
@@ -136,6 +142,7 @@ EFFECTS: dict[str, dict[str, Values]] = {
 TOO_WIDE = {"rise": {"tolerance"}}
 # What an argument needs in order to show.
 BESIDES: dict[str, dict[str, Any]] = {
+    **{name: {"model": POINT, "layer": "head"} for name in ("gradcam_plusplus", "hirescam", "layercam", "xgradcam")},
     "deconvnet": {"model": NORMED}, "gradcam": {"layer": "pool"}, "guided_gradcam": {"layer": "pool"}, "occlusion": {"window": 3, "stride": 2}, "rise": {"n": 12},
 }  # fmt: skip
 

@@ -2,22 +2,32 @@
 
 from attrib.methods.cam import CAM
 from attrib.methods.deconvnet import Deconvnet
+from attrib.methods.fused import Fused
 from attrib.methods.gradcam import GradCAM
+from attrib.methods.gradcam_plusplus import GradCAMPlusPlus
 from attrib.methods.guided import GuidedBackprop
 from attrib.methods.guided_gradcam import GuidedGradCAM
+from attrib.methods.hirescam import HiResCAM
 from attrib.methods.input_x_gradient import InputXGradient
+from attrib.methods.layercam import LayerCAM
 from attrib.methods.occlusion import Occlusion
 from attrib.methods.rise import RISE
 from attrib.methods.saliency import Saliency
+from attrib.methods.xgradcam import XGradCAM
 
 __all__ = [
     "CAM",
     "RISE",
     "Deconvnet",
+    "Fused",
     "GradCAM",
+    "GradCAMPlusPlus",
     "GuidedBackprop",
     "GuidedGradCAM",
+    "HiResCAM",
     "InputXGradient",
+    "LayerCAM",
     "Occlusion",
     "Saliency",
+    "XGradCAM",
 ]

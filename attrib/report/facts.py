@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attrib.core.attribution import Attribution
+
 SCHEMA = 1  # of manifest.json; raised when a reader of the old one would misread the new one
 _RAN_WITH = ("captum", "numpy", "pillow", "torchvision")
 _NOT_OPTIONS = frozenset({"model", "forward_func", "layer"})
@@ -114,6 +116,11 @@ def _tensor(value: Tensor) -> dict[str, Any]:
 @described.register(nn.Module)
 def _network(value: nn.Module) -> str:
     return type(value).__name__
+
+
+@described.register(Attribution)
+def _part(value: Attribution) -> dict[str, Any]:
+    return method_facts(value) | {"layer": value.layer}
 
 
 def _named(value: Any) -> Any:
