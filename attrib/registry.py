@@ -79,6 +79,6 @@ class Registry(Generic[T]):
         return f"<{self.kind} registry: {', '.join(self)}>"
 
 
-METHODS: Registry[Any] = Registry("method", "attrib.methods", "attrib.methods")
+METHODS: Registry[Any] = Registry("method", "attrib.methods", "attrib.methods", "attrib.interop.presets")
 METRICS: Registry[Any] = Registry("metric", "attrib.metrics", "attrib.metrics")
 CONTROLS: Registry[Any] = Registry("control", "attrib.controls", "attrib.benchmark.controls")

@@ -454,21 +454,25 @@ def test_what_comes_out_keeps_our_contract(name: str) -> None:
 # --- the registry, and what is refused -------------------------------------------------------------------------------
 
 
-def test_the_class_is_registered_under_a_readable_name() -> None:
-    method = from_captum(stock.KernelShap, n_samples=5)
-    assert attrib.METHODS["kernel_shap"] is method
-    assert method.name == "kernel_shap"
-    assert method.__name__ == "KernelShap"
-    assert from_captum(stock.LRP).name == "lrp"
+def test_the_class_is_registered_under_a_readable_name_of_its_own() -> None:
+    method = from_captum(stock.InternalInfluence, n_steps=5)
+    assert attrib.METHODS["internal_influence"] is method
+    assert method.name == "internal_influence"
+    assert method.__name__ == "InternalInfluence"
+    preset = attrib.METHODS["kernel_shap"]
+    assert from_captum(stock.KernelShap).name == "captum_kernel_shap"
+    assert attrib.METHODS["kernel_shap"] is preset
     assert from_captum(stock.IntegratedGradients, name="ig").name == "ig"
 
 
 def test_taken_names_are_refused() -> None:
-    with pytest.raises(RegistryError, match=r"'saliency' is already.*name='captum_saliency'"):
-        from_captum(stock.Saliency)
+    with pytest.raises(RegistryError, match=r"'saliency' is already.*name='my_saliency'"):
+        from_captum(stock.Saliency, name="saliency")
     from_captum(stock.DeepLift)
-    with pytest.raises(RegistryError, match="'deep_lift' is already"):
-        from_captum(stock.DeepLift)
+    from_captum(stock.DeepLift, name="another")
+    for _ in range(2):
+        with pytest.raises(RegistryError, match="'another' is already"):
+            from_captum(stock.DeepLift, name="another")
 
 
 @pytest.mark.parametrize(

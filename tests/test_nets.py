@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -12,21 +13,23 @@ from torch.testing import assert_close
 
 from attrib import METHODS
 from tests import nets
+from tests.presets import OURS
 
 
 @pytest.mark.parametrize("net", [*nets.NETS])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OURS)
 def test_spellings_and_structures_change_nothing_but_the_model(method: str, net: str) -> None:
     """Nets with the same weights and function get the same map, whatever way their ReLU is called."""
     x = nets.batch(2)
     layer = None if not METHODS[method].needs_layer else "auto"
-    maps = METHODS[method](nets.make(net), layer).attribute(x, [1, 3])
+    signed = {"relu": False} if "relu" in signature(METHODS[method]).parameters else {}
+    maps = METHODS[method](nets.make(net), layer, **signed).attribute(x, [1, 3])
     assert float(maps.abs().amax()) > 0
     if net in nets.SPELLINGS and not METHODS[method].needs_layer:
         assert_close(maps, METHODS[method](nets.make("module")).attribute(x, [1, 3]))
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name].needs_layer])
+@pytest.mark.parametrize("method", [name for name in OURS if not METHODS[name].needs_layer])
 def test_two_inputs_get_a_map_each_and_further_arguments_reach_the_model(method: str) -> None:
     model = nets.fill(nets.TwoInputs())
     x, y = nets.batch(2, 8, 6), nets.batch(2, 6, 10, seed=5)
@@ -39,7 +42,7 @@ def test_two_inputs_get_a_map_each_and_further_arguments_reach_the_model(method:
 
 
 @pytest.mark.parametrize("net", nets.PACKED)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OURS)
 def test_a_packed_output_needs_a_callable_that_picks_one_number(method: str, net: str) -> None:
     model, x = nets.make(net), nets.batch(2)
     layer = "chain.conv2" if METHODS[method].needs_layer else None
@@ -69,13 +72,13 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OURS)
 def test_it_does_not_matter_how_the_input_lies_in_memory(method: str, layout: str) -> None:
     x, explain = nets.batch(2), METHODS[method](nets.make("residual")).attribute
     assert_close(explain(LAYOUTS[layout](x), 2), explain(x, 2), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OURS)
 def test_one_picture_expanded_to_a_batch_gets_the_same_map_in_each_row(method: str) -> None:
     maps = METHODS[method](nets.make("residual")).attribute(nets.batch(1).expand(3, -1, -1, -1), 2)
     assert_close(maps[0], maps[2])

@@ -36,13 +36,14 @@ class Scored(nn.Module):
     def __init__(self, query: Query) -> None:
         super().__init__()
         self.query = query
+        self.goal = query.clean.goal  # settled before Captum hooks the model
         if isinstance(query.model, nn.Module):
             self.model = query.model  # a child, where methods that hook modules look for them
 
     def forward(self, *args: Any) -> Tensor:
         """Run the model and score it."""
         *inputs, rows = args
-        goal = self.query.clean.goal.rows(rows)
+        goal = self.goal.rows(rows)
         # Clones: the model may change its input in place, which autograd forbids on a leaf.
         output, acts = self.query.run(tuple(x.clone() for x in inputs), *goal.layers, extra=self.query.extra_rows(rows))
         score = goal(output, acts)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Attribution, ClassScore, Query, resolve_baseline
+from attrib.core.geometry import Layout, find_layout, main_input, patch_of
 from attrib.core.layers import Address, modules_of
 from attrib.core.reduce import Channels, check_channels, reduce_channels
 from attrib.errors import InputError, LayerError, ModelError, RegistryError, TargetError
@@ -26,7 +27,8 @@ class FromCaptum(Attribution):
     """A method of Captum behind our door; `from_captum` makes the classes.
 
     Convention:
-        - map: the method's attributions, with channels reduced: ``(N, 1, H, W)``, or the layer's ``(N, 1, h, w)``.
+        - map: the method's attributions, with channels reduced: ``(N, 1, H, W)``, or the layer's ``(N, 1, h, w)``;
+          tokens without a location are left out.
         - the class and other goals are decided once, on the clean input.
         - an input method explains a layer by the class that Captum has for layers (``LayerIntegratedGradients`` for
           ``IntegratedGradients``); where Captum has none, a layer is refused.
@@ -103,8 +105,12 @@ class FromCaptum(Attribution):
         parts = [self._maps(query, rows) for rows in torch.split(examples, self.together or len(examples))]
         maps = tuple(torch.cat(items) for items in zip(*parts, strict=True))
         self._verify(query, maps)
-        dtype = query.inputs[0].dtype
-        return tuple(reduce_channels(m.to(dtype), self.channels, self.absolute) for m in maps)
+        return tuple(self._reduced(query, m.to(query.inputs[0].dtype)) for m in maps)
+
+    def _reduced(self, query: Query, maps: Tensor) -> Tensor:
+        """Channels reduced, wherever the layer has them."""
+        layout = None if query.layer is None or self.channels == "none" else layout_at(query, maps)
+        return reduce_channels(maps if layout is None else layout.maps(maps), self.channels, self.absolute)
 
     def _maps(self, query: Query, rows: Tensor) -> tuple[Tensor, ...]:
         """What Captum finds for the examples ``rows``."""
@@ -192,6 +198,11 @@ class FromCaptum(Attribution):
         return found if len(found) > 1 else found[0]
 
 
+def layout_at(query: Query, act: Tensor) -> Layout | None:
+    """Where ``act``, of the size of an activation, has its locations."""
+    return find_layout(act.shape, main_input(query.inputs).shape, patch_of(query.model))
+
+
 def _rows(mask: Any, rows: Tensor, query: Query) -> Any:
     """The part of a mask for the examples ``rows``, in one piece: ShapleyValueSampling takes views of it."""
     if not isinstance(mask, Tensor):
@@ -206,7 +217,8 @@ def from_captum(captum_class: type[Any], *, name: str | None = None, **options: 
     Args:
         captum_class: any class of ``captum.attr`` that explains inputs or a layer, such as ``IntegratedGradients``,
             ``KernelShap`` or ``LayerGradientXActivation``.
-        name: key in `METHODS`; ``"integrated_gradients"`` for ``IntegratedGradients`` if None.
+        name: key in `METHODS`; ``"occlusion"`` for ``Occlusion`` if None, or ``"captum_occlusion"`` where that is
+            taken.
         options: of the class's constructor, of its ``attribute``, of `NoiseTunnel` (which then goes around it) and of
             `FromCaptum`.
 
@@ -221,11 +233,12 @@ def from_captum(captum_class: type[Any], *, name: str | None = None, **options: 
     """
     _check_class(captum_class)
     Options(captum_class).check(options)
-    key = name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", captum_class.__name__).lower()
-    if key in METHODS:  # looking loads ours, whose names are theirs
+    plain = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", captum_class.__name__).lower()
+    key = name or (f"captum_{plain}" if plain in METHODS else plain)
+    if key in METHODS:
         raise RegistryError(
             f"name must be new; {key!r} is already {METHODS[key]!r}. Pass another: "
-            f"from_captum({captum_class.__name__}, name='captum_{key}')."
+            f"from_captum({captum_class.__name__}, name='my_{plain}')."
         )
     made = type(
         captum_class.__name__,

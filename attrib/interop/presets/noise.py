@@ -1,0 +1,178 @@
+"""Gradients of noisy copies: their mean, their mean square, their variance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import captum.attr
+from torch import Tensor, nn
+
+from attrib import checks
+from attrib.core import Query
+from attrib.core.reduce import Channels
+from attrib.interop.wrapped import FromCaptum
+from attrib.registry import METHODS
+
+
+class _Noisy(FromCaptum):
+    """Captum's NoiseTunnel around the signed gradient."""
+
+    captum_class = captum.attr.Saliency
+    together = 1
+    kind: ClassVar[str]
+    fewest: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        layer: str | nn.Module | None = None,
+        *,
+        noise: float = 0.15,
+        n_samples: int = 50,
+        batch_size: int = 16,
+        seed: int = 0,
+        channels: Channels = "sum",
+    ) -> None:
+        self.noise = checks.number("noise", noise, 0)
+        super().__init__(
+            model, layer, seed=seed, channels=channels, abs=False, nt_type=self.kind, stdevs=self._deviation,
+            nt_samples=checks.integer("n_samples", n_samples, self.fewest),
+            nt_samples_batch_size=min(n_samples, checks.integer("batch_size", batch_size, 1)),
+        )  # fmt: skip
+
+    def _deviation(self, x: Tensor) -> float:
+        """The standard deviation of the noise for one example."""
+        return self.noise * float(x.max() - x.min())
+
+
+@METHODS.add("smoothgrad")
+class SmoothGrad(_Noisy):
+    r"""Which pixels change the score most, on average over noisy copies of the input.
+
+    .. math:: M_{hw} = \max_c \Bigl| \frac{1}{n} \sum_{k=1}^{n}
+        \frac{\partial S}{\partial x_{chw}}(x + \epsilon_k) \Bigr|, \quad
+        \epsilon_k \sim \mathcal{N}(0, \sigma^2), \quad \sigma = \mathrm{noise} \cdot (\max x - \min x)
+
+    Convention:
+        - map: ``(N, 1, H, W)``, or the layer's ``(N, 1, h, w)``; unit: score per unit of input.
+        - signed gradients are averaged, as in the paper; the absolute value comes after that.
+        - the noise is measured against each example's own range of values.
+        - an example gets the same noise alone and in a batch: that of ``seed``.
+
+    Cost: ``n_samples`` forward and backward passes, and one forward pass.
+
+    Args:
+        model: see `Attribution`.
+        layer: explain this layer's activations instead of the inputs; the noise stays at the inputs.
+        noise: standard deviation, as a fraction of the range of the example's values, >= 0.
+        n_samples: noisy copies, >= 1.
+        batch_size: rows in one pass, >= 1; it bounds the memory.
+        seed: same seed, same map; the global random states are not touched.
+        channels: ``"max"``, ``"mean"``, ``"sum"``, ``"l2"`` or ``"none"``.
+        absolute: take absolute values of the mean gradient before reducing.
+
+    Example:
+        >>> SmoothGrad(model).attribute(x, target=3).shape
+        torch.Size([2, 1, 12, 12])
+
+    References:
+        Smilkov, Thorat, Kim, Viegas, Wattenberg, "SmoothGrad: removing noise by adding noise", 2017, section 3.
+    """
+
+    kind = "smoothgrad"
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        layer: str | nn.Module | None = None,
+        *,
+        noise: float = 0.15,
+        n_samples: int = 50,
+        batch_size: int = 16,
+        seed: int = 0,
+        channels: Channels = "max",
+        absolute: bool = True,
+    ) -> None:
+        super().__init__(
+            model, layer, noise=noise, n_samples=n_samples, batch_size=batch_size, seed=seed, channels=channels
+        )
+        self.absolute = absolute
+
+
+@METHODS.add("smoothgrad_squared")
+class SmoothGradSquared(_Noisy):
+    r"""Which pixels have large slopes in the surroundings of the input, whatever their sign.
+
+    .. math:: M_{hw} = \sum_c \frac{1}{n} \sum_{k=1}^{n}
+        \Bigl( \frac{\partial S}{\partial x_{chw}}(x + \epsilon_k) \Bigr)^2
+
+    Convention:
+        - map: ``(N, 1, H, W)``, or the layer's ``(N, 1, h, w)``; never negative;
+          unit: (score per unit of input) squared.
+        - it is the square of the mean gradient plus the variance that `VarGrad` shows.
+        - noise and seed are those of `SmoothGrad`.
+
+    Cost: ``n_samples`` forward and backward passes, and one forward pass.
+
+    Args:
+        model: see `Attribution`.
+        layer: explain this layer's activations instead of the inputs; the noise stays at the inputs.
+        noise: standard deviation, as a fraction of the range of the example's values, >= 0.
+        n_samples: noisy copies, >= 1.
+        batch_size: rows in one pass, >= 1; it bounds the memory.
+        seed: same seed, same map; the global random states are not touched.
+        channels: ``"sum"``, ``"max"``, ``"mean"``, ``"l2"`` or ``"none"``.
+
+    Example:
+        >>> SmoothGradSquared(model).attribute(x, target=3).shape
+        torch.Size([2, 1, 12, 12])
+
+    References:
+        Hooker, Erhan, Kindermans, Kim, "A Benchmark for Interpretability Methods in Deep Neural Networks", NeurIPS
+        2019, section 4.
+    """
+
+    kind = "smoothgrad_sq"
+
+
+@METHODS.add("vargrad")
+class VarGrad(_Noisy):
+    r"""Where the slope of the score changes most in the surroundings of the input.
+
+    .. math:: M_{hw} = \sum_c \operatorname{Var}_k
+        \Bigl( \frac{\partial S}{\partial x_{chw}}(x + \epsilon_k) \Bigr)
+
+    Convention:
+        - map: ``(N, 1, H, W)``, or the layer's ``(N, 1, h, w)``; never negative;
+          unit: (score per unit of input) squared.
+        - zero where the score is linear in the input: a pixel can matter much and have no variance.
+        - the variance is the mean square minus the squared mean (divided by ``n``, not ``n - 1``), as in Captum; where
+          rounding makes that negative, it is 0.
+        - noise and seed are those of `SmoothGrad`.
+
+    Cost: ``n_samples`` forward and backward passes, and one forward pass.
+
+    Args:
+        model: see `Attribution`.
+        layer: explain this layer's activations instead of the inputs; the noise stays at the inputs.
+        noise: standard deviation, as a fraction of the range of the example's values, >= 0.
+        n_samples: noisy copies, >= 2.
+        batch_size: rows in one pass, >= 1; it bounds the memory.
+        seed: same seed, same map; the global random states are not touched.
+        channels: ``"sum"``, ``"max"``, ``"mean"``, ``"l2"`` or ``"none"``.
+
+    Example:
+        >>> VarGrad(model).attribute(x, target=3).shape
+        torch.Size([2, 1, 12, 12])
+
+    References:
+        Adebayo, Gilmer, Goodfellow, Kim, "Local Explanation Methods for Deep Neural Networks Lack Sensitivity to
+        Parameter Values", ICLR workshop 2018, section 2.
+    """
+
+    kind = "vargrad"
+    fewest = 2
+
+    def _maps(self, query: Query, rows: Tensor) -> tuple[Tensor, ...]:
+        return tuple(variance.clamp(min=0) for variance in super()._maps(query, rows))
