@@ -112,9 +112,22 @@ SWEEP: dict[str, Values] = {
     "verify": (0, 4),
     "tolerance": (None, 0.5),
 }
+WHOLE = {option: values for option, values in SWEEP.items() if option != "tolerance"}  # masks are not local
 # The model itself runs in batches; what is replayed is not seen by it.
 DENSE = {"batch_size", "channels_last", "autocast", "refine"}
 EFFECTS: dict[str, dict[str, Values]] = {
+    "ablationcam": {
+        **MODEL, **LAYER, **WHOLE, **RESHAPE,
+        "normalise": (False, True), "baseline": ("zero", "mean"), "score": (None, "log_odds"), "relu": (True, False),
+        "channels": (None, 2), "upsample": (False, True),
+    },
+    "eigencam": {**MODEL, **LAYER, **RESHAPE, "gradient": (False, True), "relu": (True, False),
+                 "upsample": (False, True)},
+    "scorecam": {
+        **MODEL, **LAYER, **WHOLE, **RESHAPE,
+        "weights": ("softmax", "increase"), "baseline": ("zero", "mean"), "score": (None, "log_odds"),
+        "channels": (None, 2), "relu": (True, False), "upsample": (False, True),
+    },
     "cam": {"model": (POINT, nets.fill(nets.PointHead(), 5)), "layer": ("head", "act1"), "relu": (True, False),
             "upsample": (False, True)},
     **dict.fromkeys(("gradcam_plusplus", "hirescam", "layercam", "xgradcam"), UNRECTIFIED),
@@ -139,9 +152,10 @@ EFFECTS: dict[str, dict[str, Values]] = {
     },
 }  # fmt: skip
 # Refused, because the masks are not local.
-TOO_WIDE = {"rise": {"tolerance"}}
+TOO_WIDE = {"ablationcam": {"tolerance"}, "rise": {"tolerance"}, "scorecam": {"tolerance"}}
 # What an argument needs in order to show.
 BESIDES: dict[str, dict[str, Any]] = {
+    "ablationcam": {"layer": "conv2"}, "eigencam": {"layer": "conv2"}, "scorecam": {"layer": "conv2"},
     **{name: {"model": POINT, "layer": "head"} for name in ("gradcam_plusplus", "hirescam", "layercam", "xgradcam")},
     "deconvnet": {"model": NORMED}, "gradcam": {"layer": "pool"}, "guided_gradcam": {"layer": "pool"}, "occlusion": {"window": 3, "stride": 2}, "rise": {"n": 12},
 }  # fmt: skip

@@ -67,7 +67,8 @@ class Job:
         """``act (N, ...)`` under ``keep (k, 1 or N, ...)``, as ``(k * N, ...)``."""
         keep = keep if keep.shape[1] == 1 else keep[:, part]
         base = self.base if self.base.ndim < self.what.ndim or len(self.base) == 1 else self.base[part]
-        return torch.lerp(base.expand(act.shape), act, keep).flatten(0, 1)
+        # under autocast a layer gives another dtype than its clean run
+        return torch.lerp(base.to(act).expand(act.shape), act, keep.to(act)).flatten(0, 1)
 
     def read(self, output: Any, acts: Acts, part: slice, k: int) -> Tensor:
         """Scores ``(k, N)`` or ``(goals, k, N)`` of rows ordered by mask, then example."""

@@ -1,7 +1,9 @@
 """Attribution methods, one paper per file; importing this package registers them."""
 
+from attrib.methods.ablationcam import AblationCAM
 from attrib.methods.cam import CAM
 from attrib.methods.deconvnet import Deconvnet
+from attrib.methods.eigencam import EigenCAM
 from attrib.methods.fused import Fused
 from attrib.methods.gradcam import GradCAM
 from attrib.methods.gradcam_plusplus import GradCAMPlusPlus
@@ -13,12 +15,15 @@ from attrib.methods.layercam import LayerCAM
 from attrib.methods.occlusion import Occlusion
 from attrib.methods.rise import RISE
 from attrib.methods.saliency import Saliency
+from attrib.methods.scorecam import ScoreCAM
 from attrib.methods.xgradcam import XGradCAM
 
 __all__ = [
     "CAM",
     "RISE",
+    "AblationCAM",
     "Deconvnet",
+    "EigenCAM",
     "Fused",
     "GradCAM",
     "GradCAMPlusPlus",
@@ -29,5 +34,6 @@ __all__ = [
     "LayerCAM",
     "Occlusion",
     "Saliency",
+    "ScoreCAM",
     "XGradCAM",
 ]
