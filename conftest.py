@@ -1,4 +1,4 @@
-"""What examples may use without defining it: ``torch``, a small seeded ``model`` and a batch ``x`` of two images."""
+"""What examples may use without defining it: ``torch``, a small ``model`` and ``transformer``, a batch ``x`` of two."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch import nn
 
+from tests import transformers
+
 os.environ.setdefault("MPLBACKEND", "Agg")  # no test opens a window
 
 
 @pytest.fixture(autouse=True)
 def _examples(doctest_namespace: dict[str, Any]) -> None:
-    """Make them anew for every test; ``model`` has 10 classes, ``x`` has shape (2, 3, 12, 12)."""
+    """Make them anew for every test; ``model`` has 10 classes, ``transformer`` 5, ``x`` has shape (2, 3, 12, 12)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         layers = OrderedDict(
@@ -32,6 +34,7 @@ def _examples(doctest_namespace: dict[str, Any]) -> None:
             fc=nn.Linear(16, 10),
         )
         doctest_namespace.update(torch=torch, model=nn.Sequential(layers).eval(), x=torch.randn(2, 3, 12, 12))
+    doctest_namespace.update(transformer=transformers.make(size=(12, 12)))
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attrib import METHODS
-from tests import nets
+from tests import nets, transformers
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class MadeFor:
 
 
 MADE_FOR: dict[str, MadeFor] = {
+    "attention_rollout": MadeFor(transformers.make, transformers.batch),
     "cam": MadeFor(lambda: nets.fill(nets.PointHead()), lambda: nets.batch(3, 8, 6), (None, "act1", "head")),
+    "gradient_attention": MadeFor(transformers.make, transformers.batch),
 }
 
 

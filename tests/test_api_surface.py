@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import attrib
 from attrib import METHODS, Attribution
 from attrib.core import SweepOptions
-from tests import nets
+from tests import nets, transformers
 from tests.conventions import lines, section
 from tests.made_for import MADE_FOR
 
@@ -103,6 +103,11 @@ UNRECTIFIED: dict[str, Values] = {
     "model": (POINT, nets.fill(nets.PointHead(), 5)), "layer": ("head", "act1"), "relu": (True, False),
     "upsample": (False, True), **RESHAPE,
 }  # fmt: skip
+TRANSFORMER: dict[str, Values] = {
+    "model": (transformers.make(), transformers.make(depth=2)),
+    "upsample": (False, True),
+    "reshape": (None, lambda tokens: tokens[:, :6].mT.reshape(len(tokens), -1, 3, 2)),
+}
 SWEEP: dict[str, Values] = {
     "batch_size": (1, 6),
     "channels_last": (False, True),
@@ -116,6 +121,7 @@ WHOLE = {option: values for option, values in SWEEP.items() if option != "tolera
 # The model itself runs in batches; what is replayed is not seen by it.
 DENSE = {"batch_size", "channels_last", "autocast", "refine"}
 EFFECTS: dict[str, dict[str, Values]] = {
+    "attention_rollout": {**TRANSFORMER, "heads": ("mean", "max"), "start": (0, 1)},
     "ablationcam": {
         **MODEL, **LAYER, **WHOLE, **RESHAPE,
         "normalise": (False, True), "baseline": ("zero", "mean"), "score": (None, "log_odds"), "relu": (True, False),
@@ -139,6 +145,7 @@ EFFECTS: dict[str, dict[str, Values]] = {
     },
     "gradcam": {**MODEL, **LAYER, "relu": (True, False), "negative": (False, True), "upsample": (False, True),
                 **RESHAPE},
+    "gradient_attention": TRANSFORMER,
     "guided_gradcam": {**MODEL, **LAYER, **REDUCTIONS, **OVERRIDE, **RESHAPE},
     "occlusion": {
         **MODEL, **LAYER, **SWEEP,
@@ -163,7 +170,7 @@ BESIDES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", OURS)
 def test_the_table_of_effects_knows_every_argument(name: str) -> None:
-    expected = set(parameters(name))
+    expected = set(parameters(name)) - (set() if METHODS[name].takes_layer else {"layer"})  # refused, see test_geometry
     if "options" in expected:
         expected = expected - {"options"} | set(SweepOptions.__annotations__) - TOO_WIDE.get(name, set())
     assert set(EFFECTS[name]) == expected

@@ -1,5 +1,6 @@
 """Mechanisms: what is asked, where, and how the model is run to answer. No paper is mentioned here."""
 
+from attrib.core.attention import attending
 from attrib.core.attribution import Attribution, coverage, frozen
 from attrib.core.baseline import Baseline, gaussian_blur, resolve_baseline
 from attrib.core.capture import capture
@@ -62,6 +63,7 @@ __all__ = [
     "Token",
     "Windows",
     "as_objective",
+    "attending",
     "attribute_all",
     "auto_layer",
     "capture",

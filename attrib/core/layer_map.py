@@ -35,7 +35,7 @@ class LayerMap:
         found = query.gradient(at=query.layer)
         act, grad = found.act[0], found.grad[0]
         layout = None if self.reshape else query.layout(act)
-        maps = self._maps(query, layout, act), self._maps(query, layout, grad)
+        maps = self.maps(query, layout, act), self.maps(query, layout, grad)
         if layout and layout.prefix and not maps[1].any() and grad.any():
             raise LayerError(
                 f"the score must depend on the patches at layer {query.layer!r}; behind it only the class token is "
@@ -46,9 +46,10 @@ class LayerMap:
     def activation(self, query: Query) -> Tensor:
         """Activation of the clean run at the layer, ``(N, K, h, w)``."""
         act = query.clean.acts[str(query.layer)]
-        return self._maps(query, None if self.reshape else query.layout(act), act)
+        return self.maps(query, None if self.reshape else query.layout(act), act)
 
-    def _maps(self, query: Query, layout: Layout | None, act: Tensor) -> Tensor:
+    def maps(self, query: Query, layout: Layout | None, act: Tensor) -> Tensor:
+        """An activation, or one value for each of its locations, as ``(N, K, h, w)``."""
         if layout is not None:
             return layout.maps(act)
         maps: object = self.reshape(act) if self.reshape else None

@@ -1,12 +1,14 @@
 """Attribution methods, one paper per file; importing this package registers them."""
 
 from attrib.methods.ablationcam import AblationCAM
+from attrib.methods.attention_rollout import AttentionRollout
 from attrib.methods.cam import CAM
 from attrib.methods.deconvnet import Deconvnet
 from attrib.methods.eigencam import EigenCAM
 from attrib.methods.fused import Fused
 from attrib.methods.gradcam import GradCAM
 from attrib.methods.gradcam_plusplus import GradCAMPlusPlus
+from attrib.methods.gradient_attention import GradientAttention
 from attrib.methods.guided import GuidedBackprop
 from attrib.methods.guided_gradcam import GuidedGradCAM
 from attrib.methods.hirescam import HiResCAM
@@ -22,11 +24,13 @@ __all__ = [
     "CAM",
     "RISE",
     "AblationCAM",
+    "AttentionRollout",
     "Deconvnet",
     "EigenCAM",
     "Fused",
     "GradCAM",
     "GradCAMPlusPlus",
+    "GradientAttention",
     "GuidedBackprop",
     "GuidedGradCAM",
     "HiResCAM",
