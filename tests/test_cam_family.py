@@ -165,6 +165,17 @@ def test_grad_cam_alone_highlights_places_that_the_score_does_not_depend_on() ->
     assert {name for name, value in unread.items() if value > 0} == {"gradcam", "gradcam_plusplus", "xgradcam"}
 
 
+@pytest.mark.parametrize("name", ["layercam", "hirescam"])
+@pytest.mark.parametrize("skips", [nn.MaxPool2d(2), nn.Conv2d(2, 2, 1, stride=2)])
+def test_before_a_step_that_skips_places_maps_are_full_of_holes(skips: nn.Module, name: str) -> None:
+    head = nn.Linear(2 * 12, nets.CLASSES)
+    model = nets.fill(nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.Sigmoid(), skips, nn.Flatten(), head))
+    head.weight.data.abs_()
+    before, behind = (METHODS[name](model, layer, relu=False).attribute(X, 2) for layer in ("1", "2"))
+    assert behind.all()
+    assert float((before == 0).float().mean()) >= 0.5  # of four places one or, in two channels, two are kept
+
+
 @pytest.mark.parametrize("name", FAMILY)
 def test_a_module_that_runs_twice_is_explained_at_either_run(name: str) -> None:
     twice, plain = nets.make("one module used twice"), nets.make("module")

@@ -163,7 +163,7 @@ def test_convention_scaling_keeps_signs_and_makes_each_example_fill_its_range() 
 
 
 def test_convention_tanh_lifts_what_is_weak() -> None:
-    plain, lifted = (Fused([LayerCAM(NET, "act1")], scale=scale).attribute(X, 2) for scale in ("max", "tanh"))  # type: ignore[list-item,arg-type]
+    plain, lifted = (Fused([LayerCAM(NET, "act1")], scale=scale).attribute(X, 2) for scale in ("max", "tanh"))
     assert_close(lifted, torch.tanh(2 * plain))
     weak = (plain > 0) & (plain < 0.5)
     assert weak.any()
@@ -191,7 +191,7 @@ def test_signals_can_be_fused() -> None:
 
 REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: Fused([]), InputError, r"methods must be a list of at least one Attribution; got \[\]"),
-    (lambda: Fused(GradCAM(NET)), InputError, "methods must be a list"),  # type: ignore[arg-type]
+    (lambda: Fused(GradCAM(NET)), InputError, "methods must be a list"),
     (lambda: Fused(["gradcam"]), InputError, "made with one model; got 'gradcam' among them"),  # type: ignore[list-item]
     (lambda: Fused([GradCAM(NET), GradCAM(nets.make("module"))]), InputError, "made with one model"),
     (lambda: Fused(parts(), how="min"), InputError, "how must be one of 'max', 'mean', 'product'; got 'min'"),  # type: ignore[arg-type]
