@@ -33,11 +33,12 @@ from attrib import (
     Similarity,
     Token,
     attribute_all,
+    explain,
 )
 from attrib.core import Each, Query, Windows, as_objective, capture, frozen, sweep
 from attrib.core.detection import overlaps
 from attrib.errors import InputError, ModelError, TargetError
-from tests import nets
+from tests import nets, tiny
 from tests.sweeps import in_order
 from tests.test_properties import DOUBLE, few, noise, seeds
 
@@ -674,3 +675,21 @@ def test_detections_that_do_not_fit_together_are_refused(found: dict[str, Tensor
 def test_an_objective_of_an_output_that_makes_no_sense_cannot_be_built(build: Any, message: str) -> None:
     with pytest.raises((InputError, TargetError), match=message):
         build()
+
+
+# --- through the door that most users take
+
+
+def test_explain_takes_goals_of_other_outputs_and_counts_their_entries() -> None:
+    network, pictures = tiny.loaded(), [tiny.picture(seed) for seed in range(2)]
+    found = explain(network, pictures, methods=["saliency"], targets={"ant": Label(0), "each": [Label(1), Label(2)]})
+    x = network.inputs(pictures)
+    for words, goal in (("ant", Label(0)), ("each", Label([1, 2]))):
+        assert_close(found.maps["saliency"][words], Saliency(network.model).attribute(x, goal))
+    chance = Label(0, "probability")(network.model(x), {}).tolist()
+    assert [one.probability for one in found.asked["ant"]] == pytest.approx(chance)
+    assert [one.index for one in found.asked["each"]] == [None, None]  # more than a class
+    assert [one.name for one in found.asked["ant"]] == ["ant", "ant"]
+    for goal in (Label([1, 2, 3]), Similarity(torch.ones(3, 5)), [ClassScore(1)] * 3, Label([1, 2, 3]) - Label(0)):
+        with pytest.raises(TargetError, match="one for each of 2 images; got 3"):
+            explain(network, pictures, methods=["saliency"], target=goal)
