@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from attrib.errors import RegistryError, did_you_mean
@@ -16,7 +17,8 @@ class Registry(Generic[T]):
     """Names to classes or factories; duplicates are refused, unknown names get suggestions.
 
     On first look-up the modules ``homes`` are imported, which register our own, and then the entries of installed
-    packages under the entry-point group ``group``, so that importing attrib stays light.
+    packages under the entry-point group ``group``, so that importing attrib stays light. A package that fails to load,
+    or brings a name that is taken, is left out with a warning.
     """
 
     def __init__(self, kind: str, group: str, *homes: str) -> None:
@@ -51,9 +53,22 @@ class Registry(Generic[T]):
                 import_module(home)
             self._loaded = True  # first, so that a plug-in may look names up while it loads
             for point in entry_points(group=self.group):
-                if point.name not in self._items:
-                    found: Any = point.load()
-                    self._items.setdefault(point.name, found)
+                self._join(point)
+
+    def _join(self, point: EntryPoint) -> None:
+        """Register what an installed package offers; one that is broken, or whose name is taken, is left out aloud."""
+        package = f"package {point.dist.name!r}" if point.dist else f"entry point {point.value!r}"
+        try:
+            found: Any = point.load()
+        except Exception as exc:  # whatever a package does when it is imported must not take the others along
+            problem = f"could not be loaded ({type(exc).__name__}: {exc})"
+        else:
+            held: Any = self._items.setdefault(point.name, found)
+            if held is found:
+                held.name = point.name
+                return
+            problem = f"has a name that is taken, by {held!r}"
+        warnings.warn(f"{self.kind} {point.name!r} of {package} {problem}; it is left out.", stacklevel=4)
 
     def __getitem__(self, name: str) -> T:
         self._load()
