@@ -690,6 +690,8 @@ def test_explain_takes_goals_of_other_outputs_and_counts_their_entries() -> None
     assert [one.probability for one in found.asked["ant"]] == pytest.approx(chance)
     assert [one.index for one in found.asked["each"]] == [None, None]  # more than a class
     assert [one.name for one in found.asked["ant"]] == ["ant", "ant"]
-    for goal in (Label([1, 2, 3]), Similarity(torch.ones(3, 5)), [ClassScore(1)] * 3, Label([1, 2, 3]) - Label(0)):
+    at = torch.tensor([0, 1, 0])
+    many = (Label([1, 2, 3]), Similarity(torch.ones(3, 5)), [ClassScore(1)] * 3, Label([1, 2, 3]) - Label(0))
+    for goal in (*many, Neuron("conv2", 1, at, at)):
         with pytest.raises(TargetError, match="one for each of 2 images; got 3"):
             explain(network, pictures, methods=["saliency"], target=goal)

@@ -77,6 +77,10 @@ class Neuron(Objective):
     def layers(self) -> tuple[str, ...]:
         return (self.layer,)
 
+    @property
+    def entries(self) -> int:
+        return max(v.numel() if isinstance(v, Tensor) else 1 for v in (self.y, self.x))
+
     def bind(self, output: Any, acts: Acts) -> Neuron:
         act = _channel(acts, self.layer, self.channel)
         if act.ndim == 1:
