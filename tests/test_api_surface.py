@@ -98,16 +98,16 @@ REDUCTIONS: dict[str, Values] = {"channels": ("l2", "none"), "absolute": (False,
 LAYER: dict[str, Values] = {"layer": (None, "pool")}
 OVERRIDE: dict[str, Values] = {"activations": (("relu",), ("relu", "relu6"))}
 RESHAPE: dict[str, Values] = {"reshape": (None, lambda act: act.flip(3))}
-# At a layer without a ReLU, or their weights would leave nothing to rectify.
-UNRECTIFIED: dict[str, Values] = {
-    "model": (POINT, nets.fill(nets.PointHead(), 5)), "layer": ("head", "act1"), "relu": (True, False),
-    "upsample": (False, True), **RESHAPE,
-}  # fmt: skip
 TRANSFORMER: dict[str, Values] = {
     "model": (transformers.make(), transformers.make(depth=2)),
     "upsample": (False, True),
     "reshape": (None, lambda tokens: tokens[:, :6].mT.reshape(len(tokens), -1, 3, 2)),
 }
+# At a layer without a ReLU, or their weights would leave nothing to rectify.
+UNRECTIFIED: dict[str, Values] = {
+    "model": (POINT, nets.fill(nets.PointHead(), 5)), "layer": ("head", "act1"), "relu": (True, False),
+    "upsample": (False, True), **RESHAPE,
+}  # fmt: skip
 SWEEP: dict[str, Values] = {
     "batch_size": (1, 6),
     "channels_last": (False, True),
@@ -143,6 +143,8 @@ EFFECTS: dict[str, dict[str, Values]] = {
     "deconvnet": {
         **MODEL, **LAYER, **REDUCTIONS, **OVERRIDE, "start": ("one", "activation"), "norm_layers": ("grad", "skip"),
     },
+    "excitation_backprop": {**MODEL, **LAYER, **RESHAPE, "contrastive": (False, True), "upsample": (False, True)},
+    "fullgrad": {**MODEL, "normalise": ("channel", "layer")},
     "gradcam": {**MODEL, **LAYER, "relu": (True, False), "negative": (False, True), "upsample": (False, True),
                 **RESHAPE},
     "gradient_attention": TRANSFORMER,
@@ -162,9 +164,10 @@ EFFECTS: dict[str, dict[str, Values]] = {
 TOO_WIDE = {"ablationcam": {"tolerance"}, "rise": {"tolerance"}, "scorecam": {"tolerance"}}
 # What an argument needs in order to show.
 BESIDES: dict[str, dict[str, Any]] = {
-    "ablationcam": {"layer": "conv2"}, "eigencam": {"layer": "conv2"}, "scorecam": {"layer": "conv2"},
     **{name: {"model": POINT, "layer": "head"} for name in ("gradcam_plusplus", "hirescam", "layercam", "xgradcam")},
-    "deconvnet": {"model": NORMED}, "gradcam": {"layer": "pool"}, "guided_gradcam": {"layer": "pool"}, "occlusion": {"window": 3, "stride": 2}, "rise": {"n": 12},
+    "ablationcam": {"layer": "conv2"}, "eigencam": {"layer": "conv2"}, "scorecam": {"layer": "conv2"},
+    "deconvnet": {"model": NORMED}, "excitation_backprop": {"layer": "pool"}, "gradcam": {"layer": "pool"},
+    "guided_gradcam": {"layer": "pool"}, "occlusion": {"window": 3, "stride": 2}, "rise": {"n": 12},
 }  # fmt: skip
 
 

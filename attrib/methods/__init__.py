@@ -5,6 +5,8 @@ from attrib.methods.attention_rollout import AttentionRollout
 from attrib.methods.cam import CAM
 from attrib.methods.deconvnet import Deconvnet
 from attrib.methods.eigencam import EigenCAM
+from attrib.methods.excitation_backprop import ExcitationBackprop
+from attrib.methods.fullgrad import FullGrad
 from attrib.methods.fused import Fused
 from attrib.methods.gradcam import GradCAM
 from attrib.methods.gradcam_plusplus import GradCAMPlusPlus
@@ -27,6 +29,8 @@ __all__ = [
     "AttentionRollout",
     "Deconvnet",
     "EigenCAM",
+    "ExcitationBackprop",
+    "FullGrad",
     "Fused",
     "GradCAM",
     "GradCAMPlusPlus",

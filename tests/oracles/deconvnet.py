@@ -52,7 +52,7 @@ class ReLU:
 Layer = Conv | Pool | AdaptivePool | LRN | ReLU
 
 
-def _fields(layer: Conv, shape: tuple[int, ...]) -> list[tuple[Place, Place, Place]]:
+def fields(layer: Conv, shape: tuple[int, ...]) -> list[tuple[Place, Place, Place]]:
     """For each weight of each unit: (unit, weight, input) where the input is inside the map."""
     channels, height, width = shape
     kernels, per_group, kh, kw = layer.weight.shape
@@ -73,14 +73,14 @@ def conv_up(layer: Conv, x: Array) -> Array:
     rows = (x.shape[1] + 2 * layer.padding - layer.weight.shape[2]) // layer.stride + 1
     columns = (x.shape[2] + 2 * layer.padding - layer.weight.shape[3]) // layer.stride + 1
     out = np.broadcast_to(layer.bias[:, None, None], (len(layer.weight), rows, columns)).copy()
-    for unit, weight, place in _fields(layer, x.shape):
+    for unit, weight, place in fields(layer, x.shape):
         out[unit] += layer.weight[(unit[0], *weight)] * x[place]
     return out
 
 
 def conv_down(layer: Conv, signal: Array, shape: tuple[int, ...]) -> Array:
     out = np.zeros(shape)
-    for unit, weight, place in _fields(layer, shape):
+    for unit, weight, place in fields(layer, shape):
         out[place] += layer.weight[(unit[0], *weight)] * signal[unit]
     return out
 
