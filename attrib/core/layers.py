@@ -19,6 +19,7 @@ from attrib.core.passes import forward
 from attrib.errors import LayerError, did_you_mean
 
 log = logging.getLogger("attrib")
+_ATTENTION = ("Attention", "Attn", "MHSA")  # what classes of attention modules are called
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,11 @@ def auto_layer(model: Callable[..., Any], inputs: tuple[Tensor, ...], extra: Seq
     logged at level INFO.
     """
     rows = layer_table(model, inputs, extra)
-    spatial = [row for row in rows if row.spatial and not row.pooled]
-    if spatial and spatial[-1].layout and spatial[-1].layout.prefix:
-        spatial = _before_attention(rows)
+    attention = [i for i, row in enumerate(rows) if any(kind in row.kind for kind in _ATTENTION)]
+    inside = tuple(f"{rows[i].address.partition('#')[0]}." for i in attention)  # queries, keys and weights are no maps
+    spatial = [row for row in rows if _usable(row, inside)]
+    if attention and spatial and spatial[-1].layout and spatial[-1].layout.prefix:
+        spatial = [row for row in rows[: attention[-1]] if _usable(row, inside)]
     if not spatial:
         raise LayerError(
             f"{type(model).__name__} has no module with a spatial output (N, K, h, w), so no layer can be picked. "
@@ -180,8 +183,5 @@ def auto_layer(model: Callable[..., Any], inputs: tuple[Tensor, ...], extra: Seq
     return spatial[-1].address
 
 
-def _before_attention(rows: list[LayerInfo]) -> list[LayerInfo]:
-    """The spatial layers before the last attention module."""
-    last = max((i for i, row in enumerate(rows) if "Attention" in row.kind), default=len(rows))
-    inside = tuple(f"{rows[last].address.partition('#')[0]}{end}" for end in ".#") if last < len(rows) else ()
-    return [row for row in rows[:last] if row.spatial and not row.pooled and not row.address.startswith(inside)]
+def _usable(row: LayerInfo, inside: tuple[str, ...]) -> bool:
+    return row.spatial and not row.pooled and not row.address.startswith(inside)
