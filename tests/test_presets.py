@@ -727,7 +727,7 @@ def test_superpixels_number_regions_from_zero_without_gaps_for_each_example() ->
     assert labels.dtype == torch.int64
     for one in labels:
         assert one.unique().tolist() == list(range(int(one.max()) + 1))
-        assert 4 <= int(one.max()) <= 24
+        assert 6 <= int(one.max()) + 1 <= 24  # of noise, too
 
 
 def test_superpixels_follow_edges() -> None:

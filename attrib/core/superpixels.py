@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from torch import Tensor
 from attrib import checks
 
 _NOTHING = 1e-6  # an image whose values span less has no edges to follow
+_STEPS = 12  # doublings of the compactness, after which regions are squares
 
 
 def superpixels(x: Tensor, *, n: int = 50, compactness: float = 0.3) -> Tensor:
@@ -21,7 +24,8 @@ def superpixels(x: Tensor, *, n: int = 50, compactness: float = 0.3) -> Tensor:
     Args:
         x: images.
         n: about how many regions, >= 1; the image decides how many there are in the end.
-        compactness: how much being near counts beside being alike; > 0. Large values give squares.
+        compactness: how much being near counts beside being alike; > 0. Large values give squares. It is doubled for an
+            example as often as fewer than ``n / 2`` regions come out, as they do of noise.
 
     Returns:
         Labels ``(N, 1, H, W)``, int64, on the device of ``x``: 0, 1, 2 ... without gaps, for each example anew.
@@ -42,15 +46,20 @@ def superpixels(x: Tensor, *, n: int = 50, compactness: float = 0.3) -> Tensor:
     return torch.from_numpy(np.stack(labels)[:, None]).to(x.device)
 
 
-def _labelled(slic: object, image: NDArray[np.float64], n: int, compactness: float) -> NDArray[np.int64]:
+def _labelled(slic: Any, image: NDArray[np.float64], n: int, compactness: float) -> NDArray[np.int64]:
     span = float(np.ptp(image))
     colours = (image - image.min()) / span if span > _NOTHING else np.zeros_like(image)
-    found = slic(  # type: ignore[operator]
-        np.moveaxis(colours, 0, -1),
-        n_segments=min(n, image.shape[1] * image.shape[2]),
-        compactness=compactness,
-        convert2lab=False,  # meant for red, green and blue between 0 and 1, which a model's inputs are not
-        channel_axis=-1,
-        start_label=0,
-    )
-    return np.unique(found, return_inverse=True)[1].reshape(found.shape).astype(np.int64)
+    n = min(n, image.shape[1] * image.shape[2])
+    for step in range(_STEPS):  # noise falls to pieces that SLIC then joins to very few; squares never do
+        found = slic(
+            np.moveaxis(colours, 0, -1),
+            n_segments=n,
+            compactness=compactness * 2**step,
+            convert2lab=False,  # meant for red, green and blue between 0 and 1, which a model's inputs are not
+            channel_axis=-1,
+            start_label=0,
+        )
+        labels = np.unique(found, return_inverse=True)[1].reshape(found.shape).astype(np.int64)
+        if 2 * (labels.max() + 1) >= n:
+            break
+    return labels
