@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from attrib.analysis import object_context, occlusion_maps
     from attrib.core import (
         Attribution,
         Box,
@@ -109,9 +110,12 @@ __all__ = [
     "layer_table",
     "load_image",
     "load_model",
+    "object_context",
+    "occlusion_maps",
 ]
 
 _HOMES = {
+    "attrib.analysis": ("object_context", "occlusion_maps"),
     "attrib.core": (
         "Attribution",
         "Box",
@@ -163,7 +167,20 @@ _HOMES = {
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _PARTS = frozenset(
-    {"benchmark", "core", "errors", "interop", "io", "methods", "metrics", "models", "plot", "registry", "report"}
+    {
+        "analysis",
+        "benchmark",
+        "core",
+        "errors",
+        "interop",
+        "io",
+        "methods",
+        "metrics",
+        "models",
+        "plot",
+        "registry",
+        "report",
+    }
 )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -30,7 +30,13 @@ class Acts(Protocol):
 
 
 class Objective(ABC):
-    """A number per example to explain, computed from the model's output and named activations."""
+    """A number per example to explain, computed from the model's output and named activations.
+
+    ``discrete`` says that the number may jump where the output changes by rounding only, as a label does. Sweeps do not
+    compare such numbers with the model's own.
+    """
+
+    discrete: ClassVar[bool] = False
 
     @property
     def layers(self) -> tuple[str, ...]:

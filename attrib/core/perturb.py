@@ -116,6 +116,11 @@ class Job:
             output, acts = self.query.run(tuple(inputs), *layers, extra=self.query.extra_rows(rows), edit=edit)
         return self.read(output, acts, part, k)
 
+    def compared(self, score: Tensor) -> Tensor:
+        """The scores ``(k, N)`` or ``(goals, k, N)`` that do not jump, which is all but labels."""
+        chosen = [i for i, goal in enumerate(self.goals) if not goal.discrete]
+        return score if self.single or len(chosen) == len(self.goals) else score[chosen]
+
     @property
     def exactly(self) -> Job:
         """The same without anything that rounds or cuts."""
@@ -171,13 +176,20 @@ def _job(
     bound, clean = [query.clean.goal], query.clean.score
     if goals:
         with torch.no_grad():
-            layers = [layer for goal in goals for layer in goal.layers]
-            output, acts = query.run(tuple(x.clone() for x in query.inputs), *layers)
+            output, acts = _clean_run(query, [layer for goal in goals for layer in goal.layers])
             more = [goal.bind(output, acts) for goal in goals]
             clean = torch.stack([clean, *(goal(output, acts).to(clean) for goal in more)])[:, None]
         bound += more
     base = resolve_baseline(baseline, what, _channels(query, what, at))
     return Job(query, base, at, index, tuple(bound), clean, not goals, options)
+
+
+def _clean_run(query: Query, layers: Sequence[str]) -> tuple[Any, Acts]:
+    """The clean output and activations of ``layers``: those that are there, or from one more pass."""
+    clean = query.clean
+    if all(clean.acts.calls(layer) for layer in layers):
+        return clean.output, clean.acts
+    return query.run(tuple(x.clone() for x in query.inputs), *layers)
 
 
 def _hidden(query: Query, at: str | None, index: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from attrib.plot.curves import comparison, curves
 from attrib.plot.maps import gradient_image, heatmap
+from attrib.plot.occlusion import occlusion_panels
 from attrib.plot.panels import panels
 
-__all__ = ["comparison", "curves", "gradient_image", "heatmap", "panels"]
+__all__ = ["comparison", "curves", "gradient_image", "heatmap", "occlusion_panels", "panels"]

@@ -35,12 +35,15 @@ def checked(job: Job, masks: Masks, replay: Replay | None, found: Scores, *, loc
     Raises:
         ModelError: a replay that should be exact is not.
     """
+    if all(goal.discrete for goal in job.goals):
+        yield from found
+        return
     what = _approximation(job, local)
     new = replay is not None and (local or not replay.verified or "verify" in job.options)
     sample = drawn(len(masks), job.options.get("verify", 1)) if new and not what else []
     seen: dict[int, Tensor] = {}
     for positions, score in found:
-        kept = score.clone() if sample or what else score
+        kept = job.compared(score).clone() if sample or what else score
         seen |= {n: kept[..., i, :] for i, n in enumerate(positions.tolist()) if what or n in sample}
         yield positions, score
     if what:
@@ -72,7 +75,7 @@ def _approximation(job: Job, local: bool) -> str:
 def _measure(job: Job, masks: Masks, seen: dict[int, Tensor], what: str) -> None:
     """Note how far an approximation is off: under masks with the largest effects, and under some at random."""
     numbers = sorted(seen)
-    change = torch.stack([seen[n] for n in numbers], -2) - job.clean
+    change = torch.stack([seen[n] for n in numbers], -2) - job.compared(job.clean)
     strong = [numbers[i] for i in most_changed(change, _SAMPLES // 2)]
     count = max(_SAMPLES, job.options.get("verify", 1)) - len(strong)
     sample = sorted({*strong, *(numbers[i] for i in drawn(len(numbers), count))})
@@ -101,7 +104,7 @@ def _compare(job: Job, masks: Masks, seen: dict[int, Tensor]) -> None:
 
 
 def exact_score(job: Job, masks: Masks, number: int) -> Tensor:
-    """The score under one mask from the model itself, in full precision."""
+    """The score under one mask from the model itself, in full precision; see `Job.compared`."""
     keep = masks.batch(number, number + 1, job.what)
     score = job.exactly.score(keep, Pace(len(job.what), channels_last=False), None)
-    return score[..., 0, :]
+    return job.compared(score)[..., 0, :]

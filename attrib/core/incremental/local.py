@@ -117,11 +117,12 @@ def _calibrated(job: Job, masks: LocalMasks, replay: Replay, tolerance: float) -
     Errors are largest where effects are, so a first sweep with the smallest growth says where to look.
     """
     plan = make_plan(replay.program, masks.boxes, _REACHES[0])
-    rough = _in_order(_run(job, masks, replay, plan)) - job.clean
+    clean = job.compared(job.clean)
+    rough = job.compared(_in_order(_run(job, masks, replay, plan))) - clean
     strong = most_changed(rough, _CALIBRATION // 2)
     sample = Some(masks, sorted({*strong, *drawn(len(masks), _CALIBRATION - len(strong), seed=1)}))
     exact = _sampled(job, sample, replay, 1.0)
-    allowed = tolerance / 2 * most(exact - job.clean)
+    allowed = tolerance / 2 * most(exact - clean)
     for reach in _REACHES if allowed.any() else ():
         if bool((most(_sampled(job, sample, replay, reach) - exact) <= allowed).all()):
             return reach
@@ -130,4 +131,4 @@ def _calibrated(job: Job, masks: LocalMasks, replay: Replay, tolerance: float) -
 
 def _sampled(job: Job, sample: Some, replay: Replay, reach: float) -> Tensor:
     plan = make_plan(replay.program, sample.boxes, reach)
-    return _in_order(_run(job, sample, replay, plan))
+    return job.compared(_in_order(_run(job, sample, replay, plan)))

@@ -1,0 +1,67 @@
+"""Objectives that are read beside the score: which class is the most probable, how strongly a channel responds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from attrib.core.geometry import Layout
+from attrib.core.objective import Acts, Objective
+from attrib.errors import TargetError
+
+
+@dataclass(frozen=True)
+class MostProbable(Objective):
+    """Number of the class with the highest output; ties go to the lower one. It is decided anew in every pass."""
+
+    discrete: ClassVar[bool] = True
+
+    def __call__(self, output: Any, acts: Acts) -> Tensor:
+        if not isinstance(output, Tensor) or output.ndim != 2:
+            got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise TargetError(f"the most probable class needs an output of shape (N, C); the model gives {got}.")
+        return output.argmax(1)
+
+
+def strongest(layer: str, maps: Tensor, channel: Tensor | None) -> Tensor:
+    """The channel of ``maps (N, K, ...)`` to watch in each example, ``(N,)``: a given one, or that of largest total."""
+    n, channels = maps.shape[:2]
+    chosen = maps.flatten(2).sum(2).argmax(1) if channel is None else channel.to(maps.device).reshape(-1)
+    if len(chosen) not in (1, n) or int(chosen.min()) < 0 or int(chosen.max()) >= channels:
+        raise TargetError(
+            f"channel must lie in [0, {channels - 1}] for layer {layer!r}, one for all examples or one for each "
+            f"(N={n}); got {chosen.tolist()}."
+        )
+    return chosen.expand(n)
+
+
+@dataclass(frozen=True, eq=False)
+class Total(Objective):
+    """Sum over all places of one channel of a layer, which may be another one in each example.
+
+    Args:
+        layer: address of a layer with places.
+        layout: where its channels and places are.
+        channel: which, ``(N,)``.
+    """
+
+    layer: str
+    layout: Layout
+    channel: Tensor
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return (self.layer,)
+
+    @property
+    def entries(self) -> int:
+        return len(self.channel)
+
+    def rows(self, index: Tensor) -> Total:
+        return replace(self, channel=self.channel[index.to(self.channel.device)])
+
+    def __call__(self, output: Any, acts: Acts) -> Tensor:
+        totals = self.layout.maps(acts[self.layer]).flatten(2).sum(2)
+        return totals.gather(1, self.channel[:, None])[:, 0]
