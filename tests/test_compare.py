@@ -164,6 +164,28 @@ class TestCompare:
         finally:
             METRICS.remove("total")
 
+    def test_a_metric_that_fails_takes_no_other_with_it_and_one_that_needs_the_method_gets_it(self) -> None:
+        given: list[Any] = []
+
+        @METRICS.add("fragile")
+        class Fragile(Metric):
+            higher_is_better, range, needs = True, (0.0, 1.0), ("model", "method")
+
+            def score(self, *args: Any, method: Any, **options: Any) -> Tensor:
+                given.append(method)
+                raise ZeroDivisionError("not today")
+
+        try:
+            model, x = nets.make("module"), nets.batch(2)
+            found = compare(model, x, ["gradcam"], ["fragile", "srg"], FEW, controls=False)
+            assert {(failure.method, failure.metric) for failure in found.failures} == {("gradcam", "fragile")}
+            assert found.scores["gradcam"]["fragile"].isnan().all()
+            assert not found.scores["gradcam"]["srg"].isnan().any()
+            assert torch.equal(given[0].attribute(x[:1], 2), METHODS["gradcam"](model, "act2").attribute(x[:1], 2))
+            assert given[0].layer == found.layers["gradcam"] == "act2"
+        finally:
+            METRICS.remove("fragile")
+
     def test_a_metric_that_needs_masks_is_refused(self) -> None:
         @METRICS.add("pointing")
         class Pointing(Metric):
@@ -173,7 +195,9 @@ class TestCompare:
                 raise AssertionError
 
         try:
-            with pytest.raises(InputError, match="metrics must need nothing but the model; 'pointing' needs masks"):
+            with pytest.raises(
+                InputError, match="metrics must need nothing but the model and method; 'pointing' needs masks"
+            ):
                 compare(nets.make("module"), nets.batch(2), ["saliency"], ["pointing"], FEW)
         finally:
             METRICS.remove("pointing")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-import attrib.tasks.study
+import attrib.tasks.measuring
 from attrib import Saliency, compare
 from attrib.core import Query
 from attrib.core.cost import count
@@ -22,7 +22,7 @@ from tests.tiny import FEW
 
 
 def test_rows_share_the_passes_of_the_image_and_of_the_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attrib.tasks.study, "curves", partial(curves, **DENSE))
+    monkeypatch.setattr(attrib.tasks.measuring, "curves", partial(curves, **DENSE))
 
     def passes(controls: bool) -> int:
         with count() as cost:

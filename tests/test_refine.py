@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import attrib
 from attrib import ClassScore, Occlusion, cli
 from attrib.core import Query, Windows, as_objective, count, explain_plan, sweep
-from attrib.core.pace import Pace, _found
+from attrib.core.pace import Pace, _found, steady
 from attrib.errors import InputError
 from attrib.report import load_explanation
 from tests import nets
@@ -255,3 +255,14 @@ def test_windows_are_left_alone_where_whole_maps_are_quicker() -> None:
     net = nets.make("module")  # a few thousand multiply-adds: all overhead
     with mock.patch("attrib.core.incremental.local._run", side_effect=AssertionError):
         Occlusion(net, window=4, stride=4).attribute(X[:1, :, :12, :12], 1)
+
+
+def test_a_steady_batch_is_neither_looked_for_nor_remembered() -> None:
+    _found["a test of steadiness"] = 64
+    try:
+        with steady():
+            pace = Pace(8, key="a test of steadiness")
+        assert (pace.rows, pace.key) == (8, None)
+        assert Pace(8, key="a test of steadiness").rows == 64
+    finally:
+        del _found["a test of steadiness"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -16,6 +17,20 @@ _MORE = 1.05  # a batch twice as large must be faster per row by this factor, or
 _LARGEST = 16  # times the size that the search starts from
 _MOST_REMEMBERED = 64
 _found: dict[Hashable, int] = {}
+_steady: ContextVar[bool] = ContextVar("attrib_steady", default=False)
+
+
+@contextmanager
+def steady() -> Iterator[None]:
+    """Keep ``"auto"`` batches at their first size inside the block.
+
+    Batches that were found by timing differ from run to run, and with them the last bits of scores.
+    """
+    token = _steady.set(True)
+    try:
+        yield
+    finally:
+        _steady.reset(token)
 
 
 @dataclass
@@ -36,7 +51,9 @@ class Pace:
 
     def __post_init__(self) -> None:
         self._most = self.rows * _LARGEST
-        if self.key in _found:
+        if _steady.get():
+            self.key = None
+        elif self.key in _found:
             self.rows, self.key = _found[self.key], None
 
     @contextmanager

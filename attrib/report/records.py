@@ -102,6 +102,7 @@ class Failure:
         target: the target in words, None if it does not matter.
         error: name of the exception.
         message: what it said.
+        metric: label of the metric, None if it was not measuring that failed.
     """
 
     image: str | None
@@ -109,8 +110,10 @@ class Failure:
     target: str | None
     error: str
     message: str
+    metric: str | None = None
 
     def __str__(self) -> str:
         """As in ``cat.jpg, guided: RuleError: no ReLU ran ...``."""
-        where = ", ".join(filter(None, (self.image, self.method, self.target and f"target {self.target}")))
+        target = self.target and f"target {self.target}"
+        where = ", ".join(filter(None, (self.image, self.method, target, self.metric)))
         return f"{where or 'run'}: {self.error}: {self.message}"

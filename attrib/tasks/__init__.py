@@ -3,5 +3,6 @@
 from attrib.tasks.comparing import CompareOptions, compare
 from attrib.tasks.estimating import Estimate, estimate
 from attrib.tasks.explaining import ExplainOptions, explain
+from attrib.tasks.occluding import occlude
 
-__all__ = ["CompareOptions", "Estimate", "ExplainOptions", "compare", "estimate", "explain"]
+__all__ = ["CompareOptions", "Estimate", "ExplainOptions", "compare", "estimate", "explain", "occlude"]

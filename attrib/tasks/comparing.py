@@ -11,13 +11,14 @@ from tqdm import tqdm
 from attrib import checks
 from attrib.benchmark.controls import make_controls
 from attrib.errors import InputError, TargetError
-from attrib.metrics import CurveMetric, Metric, Protocol, as_protocol
+from attrib.metrics import Metric, Protocol, as_protocol
 from attrib.registry import METRICS
 from attrib.report.comparison import Comparison
 from attrib.tasks.explaining import METHODS_SHOWN
+from attrib.tasks.gathering import Gathering
+from attrib.tasks.measuring import Measuring, check_needs, check_orders
 from attrib.tasks.questions import Question, questions
 from attrib.tasks.run import Methods, Runner, runners
-from attrib.tasks.study import Row, Study
 from attrib.tasks.subject import Images, Model, Network, examples
 
 if TYPE_CHECKING:
@@ -90,53 +91,48 @@ def compare(
     checks.unknown_options("compare", dict(options), tuple(CompareOptions.__annotations__))
     network, found = Network.of(model), examples(images)
     protocol = as_protocol(protocol)
-    explained = {runner.label: Row([runner]) for runner in runners(methods, network, options.get("layer"))}
-    controls = _controls(network, options.get("controls", True), checks.integer("seed", seed, 0), set(explained))
-    study = Study(
-        network=network,
-        rows=explained | controls,
-        controls=tuple(controls),
-        metrics=_metrics(metrics, protocol),
-        protocol=protocol,
-        question=_question(network, len(found), target, protocol),
-        batch_size=options.get("batch_size", "auto"),
-        keep_maps=options.get("keep_maps", True),
+    explained = {runner.label: [runner] for runner in runners(methods, network, options.get("layer"))}
+    controls = control_rows(network, options.get("controls", True), checks.integer("seed", seed, 0), set(explained))
+    chosen = made_metrics(metrics)
+    check_needs(chosen, ("model", "method"), " A study of labelled data with masks has them: attrib.Study.")
+    check_orders(chosen, protocol)
+    measuring = Measuring(
+        network, explained | controls, tuple(controls), chosen, protocol, options.get("batch_size", "auto")
     )
+    gathering = Gathering(measuring, _question(network, len(found), target, protocol), options.get("keep_maps", True))
     for i, example in enumerate(tqdm(found, unit="image", disable=None if options.get("show_progress") else True)):
-        study.attempt(example, i)
-    return study.comparison(seed)
+        gathering.attempt(example, i)
+    return gathering.comparison(seed)
 
 
-def _controls(network: Network, wanted: bool | Sequence[str], seed: int, taken: set[str]) -> dict[str, Row]:
+def control_rows(network: Network, wanted: bool | Sequence[str], seed: int, taken: set[str]) -> dict[str, list[Runner]]:
+    """The rows that ignore the model, for labels that are not ``taken``; random ones with several seeds."""
     if wanted is False:
         return {}
     made = make_controls(network.model, range(seed, seed + SEEDS), None if wanted is True else list(wanted))
     if both := sorted(taken & set(made)):
         raise InputError(f"methods must not be named like a control; got {', '.join(map(repr, both))}. Relabel them.")
-    return {name: Row([Runner(name, control, None) for control in many]) for name, many in made.items()}
+    return {name: [Runner(name, control, None) for control in many] for name, many in made.items()}
 
 
-def _metrics(names: Sequence[str], protocol: Protocol) -> dict[str, type[Metric]]:
+def made_metrics(names: Sequence[str]) -> dict[str, Metric]:
+    """Metrics by registry name, with their defaults."""
     given = [names] if isinstance(names, str) else list(names)
     if not given:
         raise InputError(f"metrics must name at least one of {', '.join(METRICS)}; got none.")
-    found: dict[str, type[Metric]] = {name: METRICS[name] for name in given}
-    for name, metric in found.items():
-        if more := sorted(set(metric.needs) - {"model"}):
-            raise InputError(f"metrics must need nothing but the model; {name!r} needs {', '.join(more)}.")
-        reads = metric.reads if issubclass(metric, CurveMetric) else ()
-        if lost := [one for one in reads if ("lerf" if one == "lerf" else "morf") not in protocol.order]:
-            raise InputError(
-                f"the protocol must measure {', '.join(lost)} for {name!r}; its order is {'+'.join(protocol.order)}."
-            )
-    return found
+    return {name: METRICS[name]() for name in given}
 
 
 def _question(network: Network, n: int, target: object, protocol: Protocol) -> Question:
     (question,) = questions(network, n, target)
+    check_space(question, protocol)
+    return question
+
+
+def check_space(question: Question, protocol: Protocol) -> None:
+    """Refuse a score space that the question does not have."""
     if protocol.score is not None:
         try:
             question.objective.in_space(protocol.score)
         except TargetError as exc:
             raise TargetError(f"{exc} In a comparison: protocol=Protocol(score=None).") from exc
-    return question

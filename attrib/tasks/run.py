@@ -35,13 +35,19 @@ class Failures:
     first: Exception | None = None
 
     def attempt(
-        self, work: Callable[[], T], *, image: str | None = None, method: str | None = None, target: str | None = None
+        self,
+        work: Callable[[], T],
+        *,
+        image: str | None = None,
+        method: str | None = None,
+        target: str | None = None,
+        metric: str | None = None,
     ) -> T | None:
         """Return what ``work`` gives, or note its exception and return None. Ctrl-C is not caught."""
         try:
             return work()
         except Exception as exc:  # a plug-in may raise anything; the other maps are still worth having
-            failure = Failure(image, method, target, type(exc).__name__, str(exc))
+            failure = Failure(image, method, target, type(exc).__name__, str(exc), metric)
             log.warning("%s", failure)
             log.debug("details", exc_info=exc)
             self.found.append(failure)
