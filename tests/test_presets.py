@@ -31,6 +31,7 @@ from attrib.testing.probes import probe_inputs
 from tests import nets, realnets
 from tests.conventions import PINNED, lines, pins, section
 from tests.presets import MODULES_ONLY, PRESETS, QUICK, Modules
+from tests.test_docs import SECTIONS as PAGE
 from tests.test_dropins import quiet
 
 pytest.importorskip("skimage", reason="superpixels need scikit-image")
@@ -101,6 +102,14 @@ def test_a_method_says_what_it_computes_its_conventions_cost_arguments_example_a
     assert re.search(r"\b(19|20)\d\d\b", section(name, "References"))
     METHODS[name](Modules(), **{k: v for k, v in QUICK[name].items() if k in documented})  # what is documented is taken
     assert set(QUICK[name]) <= set(documented)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_method_has_a_reference_page(name: str) -> None:
+    path = Path(__file__).parents[1] / "docs" / "reference" / "methods" / f"{name}.md"
+    page = path.read_text(encoding="utf-8")
+    assert [section for section in PAGE if f"## {section}\n" not in page] == []
+    assert page.partition("\n")[0].endswith(f"(`{name}`)")
 
 
 def test_every_line_of_every_convention_is_pinned_by_a_test_here() -> None:
