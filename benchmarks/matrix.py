@@ -1,6 +1,6 @@
 """Every method on every family of torchvision's classification networks: a map, or the reason why there is none.
 
-``python -m benchmarks.matrix --table docs/reference/matrix.md``
+``python -m benchmarks.matrix --table``
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from benchmarks.table import replace_between
 
 BEGIN, END = "<!-- matrix: begin -->", "<!-- matrix: end -->"
 RESULTS = speed.HERE / "results" / "matrix.json"
+PAGE = speed.HERE.parent / "docs" / "reference" / "matrix.md"
 # One of each family of torchvision.models.
 FAMILIES = (
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3",
@@ -31,7 +32,20 @@ FAMILIES = (
 )  # fmt: skip
 SIZES = {"inception_v3": (96, 80), "maxvit_t": (224, 224), "alexnet": (80, 64)}  # the least they take
 # Whether there is a map does not depend on how long a method looks.
-QUICK: dict[str, dict[str, Any]] = {}
+QUICK: dict[str, dict[str, Any]] = {
+    "ablationcam": {"channels": 2},
+    "extremal_perturbation": {"steps": 2},
+    "gradient_shap": {"n_samples": 2},
+    "integrated_gradients": {"n_steps": 2},
+    "kernel_shap": {"n_samples": 20},
+    "lime": {"n_samples": 20},
+    "meaningful_perturbation": {"steps": 2},
+    "occlusion": {"window": 32, "stride": 32, "baseline": 1.0},
+    "rise": {"n": 8},
+    "scorecam": {"channels": 2},
+    "shapley_sampling": {"n_samples": 1},
+    **{name: {"n_samples": 2} for name in ("smoothgrad", "smoothgrad_squared", "vargrad")},
+}
 
 
 def image(name: str) -> Tensor:
@@ -100,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     made.add_argument("--nets", nargs="+", default=list(FAMILIES), choices=FAMILIES, metavar="NET")
     made.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
     made.add_argument("--out", type=Path, default=RESULTS)
-    made.add_argument("--table", type=Path, help="also update this page's table")
+    made.add_argument("--table", type=Path, nargs="?", const=PAGE, help="also update this page's table")
     args = made.parse_args(argv)
     rows = measured(args.nets, args.methods)
     results = {"metadata": speed.metadata("cpu"), "rows": rows}

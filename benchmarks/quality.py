@@ -36,7 +36,12 @@ BEGIN, END = "<!-- quality: begin -->", "<!-- quality: end -->"
 RESULTS = speed.HERE / "results" / "quality.json"
 SIDE = 2  # photos along each side of a grid
 # Settings at which every method takes seconds per image; they are written into the results.
-OPTIONS: dict[str, dict[str, Any]] = {}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "kernel_shap": {"n_samples": 200},
+    "lime": {"n_samples": 200},
+    "rise": {"n": 500},
+    "shapley_sampling": {"n_samples": 5},
+}
 
 
 @dataclass(frozen=True)

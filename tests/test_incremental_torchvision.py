@@ -12,9 +12,10 @@ from torch import nn
 from attrib.core import Query, as_objective, frozen
 from attrib.core.incremental.engine import record_query
 from attrib.core.incremental.record import NotReplayableError
+from benchmarks.matrix import build, image
 from tests import nets
 from tests.incremental import TOLERANCE, ask, largest_logit, squares, watched
-from tests.test_torchvision import NAMES, build, image
+from tests.test_torchvision import NAMES
 
 # fmt: off
 SAMPLE = [
@@ -63,7 +64,7 @@ def test_convolutional_networks_give_what_they_give_themselves(name: str) -> Non
 
 @pytest.mark.parametrize("name", REASONS)
 def test_transformers_run_themselves_and_say_why(name: str) -> None:
-    model, x = build(name), image(name)
+    model, x = build(name).train(), image(name)
     with frozen(model), pytest.raises(NotReplayableError, match=REASONS[name]):
         record_query(Query(model, (x,), as_objective(1)), None, 0, ())
 

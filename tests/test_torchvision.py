@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import warnings
 from typing import Any
 
@@ -12,35 +14,11 @@ from torch import Tensor, nn
 import attrib
 from attrib.core.activations import RECTIFIERS, SMOOTH
 from attrib.errors import RuleError
-from tests.presets import OURS
+from benchmarks import matrix
 
 models = pytest.importorskip("torchvision.models")
 HUGE = {"regnet_y_128gf", "vit_h_14"}  # 2.5 GB of random numbers each; their smaller siblings run the same code
 NAMES = [name for name in models.list_models(module=models) if name not in HUGE]
-SIZES = {"inception_v3": (96, 80), "maxvit_t": (224, 224), "alexnet": (80, 64)}  # the least they take
-
-
-def image(name: str) -> Tensor:
-    size = SIZES.get(name, (64, 64) if name.startswith("vit") else (64, 96))
-    return torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
-
-
-def build(name: str) -> nn.Module:
-    options: dict[str, Any] = {"image_size": 64} if name.startswith("vit") else {}
-    if name in ("googlenet", "inception_v3"):
-        options["init_weights"] = False
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = models.get_model(name, weights=None, num_classes=7, **options)
-        _wake(model)
-    return model.train()
-
-
-def _wake(model: nn.Module) -> None:
-    """Untrained heads of ViT are zero, and then so is every gradient."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and not module.weight.any():
-            nn.init.normal_(module.weight, std=0.1)
 
 
 def trace(model: nn.Module) -> list[Any]:
@@ -69,16 +47,18 @@ def check_coverage(name: str, model: nn.Module, x: Tensor) -> set[str]:
     return {*found.overrode, *found.left}
 
 
+# Fast ones that take any network; the others are tried on one network of each family below.
+ANY = ("saliency", "input_x_gradient", "guided", "deconvnet", "gradcam", "guided_gradcam", "occlusion")
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_every_method_answers_and_leaves_no_trace(name: str) -> None:
-    model, x = build(name), image(name)
+def test_the_methods_for_any_network_answer_and_leave_no_trace(name: str) -> None:
+    model, x = matrix.build(name).train(), matrix.image(name)
     before = trace(model)
     kinds = check_coverage(name, model, x)
     half = (x.shape[2] // 2, x.shape[3] // 2)
-    for key in OURS:
-        few = {"occlusion": {"window": half, "stride": half, "baseline": 1.0}, "rise": {"n": 4},
-               "scorecam": {"channels": 2}, "ablationcam": {"channels": 2}}  # fmt: skip
-        options = few.get(key, {})
+    for key in ANY:
+        options = {"window": half, "stride": half, "baseline": 1.0} if key == "occlusion" else {}
         method = attrib.METHODS[key](model, **options)
         if hasattr(method, "override") and not kinds & {*RECTIFIERS}:
             with pytest.raises(RuleError, match="no activation was overridden"):
@@ -92,3 +72,28 @@ def test_every_method_answers_and_leaves_no_trace(name: str) -> None:
         # Without training Grad-CAM may see no evidence at all, and ReLU leaves zeros; elsewhere a flat map is a fault.
         assert "gradcam" in key or maps.std() > 0, key
     assert trace(model) == before
+
+
+EVERY = "ATTRIB_TEST_EVERY_MODEL" in os.environ
+TRIED = matrix.FAMILIES if EVERY else ("alexnet", "convnext_tiny", "googlenet", "resnet18", "squeezenet1_1", "swin_t",
+                                       "vgg11_bn", "vit_b_16")  # fmt: skip
+
+
+def results() -> Any:
+    return json.loads(matrix.RESULTS.read_text())
+
+
+@pytest.mark.parametrize("name", TRIED)
+def test_every_method_gives_what_the_matrix_of_the_docs_says_and_leaves_no_trace(name: str) -> None:
+    (row,) = (row for row in results()["rows"] if row["net"] == name)
+    assert set(row["outcomes"]) == {*attrib.METHODS}
+    model, x = matrix.build(name), matrix.image(name)
+    before = trace(model)
+    for method, said in row["outcomes"].items():
+        found = matrix.outcome(method, model, x)
+        assert found.partition(":")[0] == said.partition(":")[0], (method, found)
+        assert trace(model) == before, method
+
+
+def test_the_page_shows_the_matrix() -> None:
+    assert matrix.page(results()) in matrix.PAGE.read_text()
