@@ -9,6 +9,7 @@ import typer
 
 from attrib.cli.demo import demo_command
 from attrib.cli.explain import compare_command, explain_command
+from attrib.cli.occlude import occlude_command
 from attrib.cli.tables import estimate_command, layers_command, list_command
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.command("demo")(demo_command)
 app.command("explain")(explain_command)
 app.command("compare")(compare_command)
+app.command("occlude")(occlude_command)
 app.command("estimate")(estimate_command)
 app.command("layers")(layers_command)
 app.command("list")(list_command)

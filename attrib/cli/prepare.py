@@ -60,6 +60,15 @@ def pictures(paths: Sequence[Path]) -> list[Path]:
         return list_images(paths)
 
 
+def picture(path: Path) -> Path:
+    """One file."""
+    found = pictures([path])
+    with usage():
+        if len(found) > 1:
+            raise InputError(f"IMAGE must be one picture; got a folder of {len(found)}, {str(path)!r}.")
+    return found[0]
+
+
 def methods(names: Sequence[str] | None, settings: Sequence[str] | None = None) -> list[Any]:
     """Methods that exist, by name or with their options; the usual ones if none are given."""
     from attrib.tasks.explaining import METHODS_SHOWN
@@ -125,6 +134,17 @@ def protocol(name: str) -> Protocol:
 def target(text: str) -> int | str:
     """A class number, or the text as it is."""
     return int(text) if re.fullmatch(r"-?\d+", text) else text
+
+
+def baseline(text: str) -> str | float:
+    """A number, or one of the baselines that have a name."""
+    from attrib import checks
+
+    value = _value(text)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value
+    with usage():
+        return checks.choice("baseline, unless a number,", text, ("mean", "zero", "blur"))
 
 
 @contextmanager
