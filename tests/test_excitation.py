@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from attrib.errors import RuleError
 from tests import nets
 from tests.oracles.models import EXACT
-from tests.signals import handed
+from tests.signals import handed, won
 
 X = nets.batch(2, 9, 6, dtype=torch.float64)
 
@@ -124,3 +124,46 @@ def test_a_sum_in_place_is_shared_like_any_other() -> None:
         assert_close(handed(model, x, signal), expected, **EXACT)
     broadcast = handed(lambda v: v + v.mean((2, 3), keepdim=True), x, signal)
     assert_close(broadcast.sum((1, 2, 3)), signal.sum((1, 2, 3)))
+
+
+def test_sums_of_sums_and_of_averages_are_one_sum_of_the_activations_below() -> None:
+    one, two = (nets.fill(nn.Conv2d(3, 3, 3, padding=1), seed).double() for seed in (1, 2))
+    x = X.abs()
+
+    def positive(v: Tensor) -> Tensor:
+        kernels = [conv.weight.detach().clamp(min=0) for conv in (one, two)]
+        return F.conv2d(v, kernels[0], padding=1) + v + F.conv2d(v, kernels[1], padding=1)
+
+    wholes: list[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = [
+        (lambda v: one(v) + v + two(v), positive),
+        (lambda v: F.avg_pool2d(one(v) + v + two(v), 3, 2), lambda v: F.avg_pool2d(positive(v), 3, 2)),
+        (
+            lambda v: F.avg_pool2d(one(v) + v, 3, 2) + F.avg_pool2d(two(v), 3, 2),
+            lambda v: F.avg_pool2d(positive(v), 3, 2),
+        ),
+    ]
+    for model, excites in wholes:
+        leaf = x.clone().requires_grad_(True)
+        total = excites(leaf)
+        signal = nets.batch(2, *total.shape[2:], seed=4, dtype=torch.float64).abs()
+        (slope,) = torch.autograd.grad(total, leaf, signal / total.detach())
+        assert_close(handed(model, x, signal), x * slope, **EXACT)
+
+
+def test_the_dual_of_a_sum_gets_nothing_by_its_shortcut() -> None:
+    class Head(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.start, self.fc = nn.ReLU(), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.start(x)
+            out: Tensor = self.fc(x) + x
+            return out
+
+    model = nets.fill(Head()).double()
+    x = nets.batch(1, 1, 1, 4, dtype=torch.float64)[:, :, 0, 0].abs()
+    weight = model.fc.weight.detach()[2]
+    plus, minus = x[0] * weight.clamp(min=0), x[0] * (-weight).clamp(min=0)
+    plus[2] += x[0, 2]
+    assert_close(won(model, x, 2, "start", contrastive=True)[0], plus / plus.sum() - minus / minus.sum(), **EXACT)

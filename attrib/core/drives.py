@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -236,12 +236,15 @@ def refused(out: Any, reason: str) -> Any:
     return out
 
 
-def refusal(node: Any) -> str | None:
-    """Why no signal may pass this node of a graph; None if it may."""
-    reason: str | None = node.metadata.get(_KEY)
-    if reason is None and _ESCAPED.match(node.name()):
-        return (
-            f"every operation must be seen to share signals; {node.name()!r} was not. It runs in scripted, compiled or "
-            "checkpointed code: pass the plain eager module."
-        )
-    return reason
+def refusal(nodes: Sequence[Any]) -> str | None:
+    """Why no signal may pass these nodes of a graph; None if it may."""
+    told = next((node.metadata[_KEY] for node in nodes if _KEY in node.metadata), None)
+    if told is not None:
+        return str(told)
+    escaped = next((node.name() for node in nodes if _ESCAPED.match(node.name())), None)
+    if escaped is None:
+        return None
+    return (
+        f"every operation must be seen to share signals; {escaped!r} was not. It runs in scripted, compiled or "
+        "checkpointed code: pass the plain eager module."
+    )

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
 
-def between(score: Tensor, since: Sequence[Tensor]) -> set[Any]:
+def between(score: Tensor, since: Sequence[Tensor]) -> list[Any]:
     """Autograd nodes behind ``score``; with ``since`` only those on a way to one of these tensors."""
     above: dict[Any, list[Any]] = {score.grad_fn: []}
     edges = {(edge.node, edge.output_nr) for edge in map(get_gradient_edge, since)}
@@ -23,10 +23,10 @@ def between(score: Tensor, since: Sequence[Tensor]) -> set[Any]:
                 todo.append(parent)
             above.setdefault(parent, []).append(node)
     if not since:
-        return {*above} - {None}
-    found: set[Any] = set()
+        return [node for node in above if node]
+    found: dict[Any, None] = {}  # in order, so that what is said of them is always the same
     while ends:
         if (node := ends.pop()) not in found:
-            found.add(node)
+            found[node] = None
             ends.extend(above[node])
-    return found
+    return [*found]

@@ -96,9 +96,8 @@ def _down(ends: list[tuple[Tensor, Tensor]], act: Tensor, layer: str, *, keep: b
 def _check(ends: Sequence[Tensor], act: Tensor) -> None:
     """Refuse what a signal cannot pass on its way to ``act``."""
     for end in ends:
-        for node in between(end, [act]) if end.grad_fn is not None else ():
-            if reason := refusal(node):
-                raise RuleError(reason)
+        if end.grad_fn is not None and (reason := refusal(between(end, [act]))):
+            raise RuleError(reason)
 
 
 def _turn(ends: Sequence[Tensor], act: Tensor) -> int:
