@@ -7,11 +7,14 @@ from attrib.io.images import as_array, as_image, as_rgb, list_images, load_image
 from attrib.io.loaded import LoadedModel
 from attrib.io.models import demo_images, demo_model, load_model
 from attrib.io.preprocess import Preprocess
+from attrib.io.samples import Sample, Samples, open_samples, samples_again
 from attrib.io.weights import load_weights, model_hash, read_weights
 
 __all__ = [
     "LoadedModel",
     "Preprocess",
+    "Sample",
+    "Samples",
     "as_array",
     "as_image",
     "as_rgb",
@@ -22,5 +25,7 @@ __all__ = [
     "load_model",
     "load_weights",
     "model_hash",
+    "open_samples",
     "read_weights",
+    "samples_again",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from attrib.errors import InputError, ModelError
 from attrib.io import preprocess as pre
+from attrib.io.masks import seen_mask
 from attrib.io.weights import model_hash
 
 
@@ -84,6 +85,10 @@ class LoadedModel:
     def view(self, image: Image.Image) -> Image.Image:
         """What the network sees of ``image``: resized and cropped, not normalised; maps are drawn over this."""
         return pre.view(image, self.preprocess, self.mean, self.std)
+
+    def mask(self, mask: Image.Image) -> Tensor:
+        """What the network sees of an object mask, ``(H, W)`` bool: resized and cropped as its picture is."""
+        return seen_mask(mask, self.preprocess)
 
     def label(self, index: int) -> str:
         """The name of output ``index``, or ``"class 7"`` where names are not known."""
