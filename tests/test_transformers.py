@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from attrib import AttentionRollout, Attribution, GradCAM, GradientAttention
+from attrib import METHODS, AttentionRollout, Attribution, GradCAM, GradientAttention
 from attrib.core import attending, auto_layer, capture
 from attrib.core.geometry import find_layout, patch_of
-from attrib.errors import ModelError
+from attrib.errors import AttribError, ModelError
 from tests import nets
 from tests.oracles import attention as oracle
 
@@ -227,3 +227,39 @@ def test_networks_without_attention_among_all_patches_are_refused(method: type[A
     model, x, *_ = build(name)
     with pytest.raises(ModelError, match=REASONS[name]):
         method(model).attribute(x, 3)
+
+
+# --- every method
+
+RECTIFIERS = {"deconvnet", "guided", "guided_gradcam"}  # GELU is none
+RULES = {"deeplift", "deeplift_shap", "excitation_backprop", "lrp"}  # none for LayerNorm or attention
+REFUSING = {
+    "torchvision ViT": {"cam"},
+    "torchvision Swin": {"attention_rollout", "gradient_attention"},
+    "torchvision ConvNeXt": {"attention_rollout", "cam", "gradient_attention"},
+    "timm ViT": {"cam"},
+}
+FEW: dict[str, dict[str, int]] = {
+    "occlusion": {"window": 16, "stride": 16}, "rise": {"n": 8},
+    "kernel_shap": {"n_samples": 30}, "lime": {"n_samples": 30}, "shapley_sampling": {"n_samples": 1},
+}  # fmt: skip
+
+
+def outcome(model: nn.Module, x: Tensor, key: str) -> Tensor | str:
+    try:
+        maps: Tensor = METHODS[key](model, **FEW.get(key, {})).attribute(x, "predicted")
+    except AttribError as refusal:
+        return str(refusal)
+    return maps
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # what Captum warns of
+@pytest.mark.parametrize("name", [pytest.param(n, marks=with_timm if "timm" in n else ()) for n in REFUSING])
+def test_every_method_answers_or_says_why_it_cannot(name: str) -> None:
+    model, x, *_ = build(name)
+    outcomes = {key: outcome(model, x[:1], key) for key in METHODS}
+    flat = [key for key, maps in outcomes.items() if isinstance(maps, Tensor) and not float(maps.std()) > 0]
+    assert flat == []
+    refusing = {key for key, reason in outcomes.items() if isinstance(reason, str)}
+    assert refusing == REFUSING[name] | RECTIFIERS | RULES, {key: outcomes[key] for key in refusing}
