@@ -15,10 +15,11 @@ from attrib.core import count
 from attrib.core.random_masks import RandomGrid
 from attrib.errors import InputError, ShapeError
 from attrib.methods.rise import RISE
-from tests import nets
+from tests import data, nets
 from tests.incremental import watched
 from tests.oracles import rise
 from tests.oracles.models import DOUBLE, EXACT, TARGETS, assert_rows, class_score, head
+from tests.test_object_context import on_photos
 from tests.test_sweep_axes import noise, signals, volumes
 
 LIKE = torch.empty(0, dtype=DOUBLE)
@@ -204,3 +205,12 @@ def test_arguments_out_of_range_are_named() -> None:
         RISE(model, seed=-1)
     with pytest.raises(ShapeError, match="must have locations to hide"):
         RISE(nn.Linear(4, 2), n=2).attribute(torch.rand(2, 4), 1)
+
+
+@data.needs_data
+def test_maps_of_a_trained_net_are_higher_on_the_object_than_beside_it() -> None:
+    net, x, masks, targets = on_photos("mobilenet_v1_025_128", 10)
+    maps = RISE(net.model, n=300, score="probability", divide="coverage").attribute(x, targets)[:, 0]
+    on, beside = ((maps * part).sum((1, 2)) / part.sum((1, 2)) for part in (masks.float(), (~masks).float()))
+    assert int((on > beside).sum()) >= 8
+    assert float((on / beside).mean()) > 1.1
