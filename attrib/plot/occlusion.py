@@ -70,7 +70,8 @@ def occlusion_panels(
     level = HALF * float(found.clean.score[example])
     outlined = fields[0].values.min() < level < fields[0].values.max()  # Matplotlib warns of contours that are nowhere
     titles = {(0, 1 + i): one.title for i, one in enumerate(fields)}
-    titles |= {(0, 0): "half of the score is lost inside the line" if outlined else "the photo", (0, 1 + len(fields)): LABELS}
+    photo = "half of the score is lost inside the line" if outlined else "the photo"
+    titles |= {(0, 0): photo, (0, 1 + len(fields)): LABELS}
     bars = [(0, 1 + i) for i in range(len(fields))]
     sheet = Sheet(shape, picture.shape[0] / picture.shape[1], titles=titles, bars=bars, foot=_foot(found))
     _photo(sheet.axes((0, 0)), picture, fields[0].values, [level] if outlined else [])
