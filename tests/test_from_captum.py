@@ -292,6 +292,45 @@ def test_gradients_at_a_layer_are_captums_gradient_x_activation_with_and_without
         assert torch.equal(method(model, layer).attribute(x, TARGETS), expected if times else expected.abs())
 
 
+@pytest.mark.parametrize("layer", ["conv2", "conv2@input", "relu1"])
+def test_our_gradient_methods_at_a_layer_are_captums(layer: str) -> None:
+    """Captum has no guided backpropagation at layers: there its input method explains the rest of the network."""
+    model, x, raw = nets.fill(Plain()), nets.batch(3), {"channels": "none", "absolute": False}
+    name, _, side = layer.partition("@")
+    for method, times in ((attrib.Saliency, False), (attrib.InputXGradient, True)):
+        captum = stock.LayerGradientXActivation(model, model.get_submodule(name), multiply_by_inputs=times)
+        expected = captum.attribute(x, target=TARGETS, attribute_to_layer_input=bool(side)).detach()
+        assert torch.equal(method(model, layer, **raw).attribute(x, TARGETS), expected)
+    below = {"relu1": [model.conv1, model.relu1], "conv2": [model.conv1, model.relu1, model.conv2]}
+    lower = below["conv2"] if layer == "conv2" else below["relu1"]
+    rest = [model.conv2, model.relu2, model.pool, nn.Flatten(), model.fc]
+    upper = nn.Sequential(*[part for part in rest if part not in lower])
+    act = nn.Sequential(*lower)(x).detach()
+    for ours, theirs in ((attrib.GuidedBackprop, stock.GuidedBackprop), (attrib.Deconvnet, stock.Deconvolution)):
+        with quiet():
+            expected = theirs(upper).attribute(act.clone(), target=TARGETS).detach()
+        torch.testing.assert_close(ours(model, layer, **raw).attribute(x, TARGETS), expected)
+
+
+class InPlace(Plain):
+    """What follows the second convolution, and the second ReLU itself, changes its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu1, self.relu2 = nn.ReLU(inplace=True), nn.ReLU(inplace=True)
+
+
+@pytest.mark.parametrize("name", [*LAYER_METHODS, *AT_LAYERS])
+@pytest.mark.parametrize("layer", ["conv2", "relu2@input"])
+def test_a_layer_is_explained_also_where_what_follows_changes_it_in_place(name: str, layer: str) -> None:
+    if layer.endswith("@input") and name in {"GuidedGradCam", "LRP", "LayerLRP"}:
+        pytest.skip("needs a rule, or an image, there")
+    method = make(name, **(LAYER_METHODS | AT_LAYERS)[name])
+    x, target = nets.batch(2), [3, 1]
+    expected = method(nets.fill(Plain()), layer).attribute(x, target)
+    torch.testing.assert_close(method(nets.fill(InPlace()), layer).attribute(x, target), expected)
+
+
 def test_a_noise_tunnel_goes_around_a_layers_method_too() -> None:
     model, x, noise = nets.fill(Plain()), nets.batch(2), {"nt_samples": 5, "stdevs": 0.3, "nt_type": "smoothgrad"}
     tunnel = stock.NoiseTunnel(stock.LayerGradientXActivation(model, model.conv2, multiply_by_inputs=False))

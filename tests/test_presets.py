@@ -714,6 +714,25 @@ def test_convention_lrp_refuses_what_has_no_rule_by_name(model: Any, message: st
         METHODS["lrp"](nets.fill(model())).attribute(X, 2)
 
 
+@pytest.mark.parametrize("layer", ["relu", "relu2", "norm@input"])
+def test_lrp_explains_layers_that_have_a_rule(layer: str) -> None:
+    model = nets.fill(Modules())
+    if layer == "norm@input":
+        before, after = (METHODS["lrp"](model, at, channels="none").attribute(X, 2) for at in ("stem", layer))
+        assert_close(before, after, rtol=1e-4, atol=1e-6)
+        return
+    with pytest.raises(LayerError, match=rf"one module with a rule for LRP.*'{layer}' is ReLU\. Name the convolution"):
+        METHODS["lrp"](model, layer).attribute(X, 2)
+
+
+def test_lrp_leaves_graphs_of_the_users_usable() -> None:
+    model = nets.fill(Modules()).requires_grad_()
+    score = model(X)[:, 2].sum()
+    METHODS["lrp"](model).attribute(X, 2)
+    score.backward()
+    assert model.conv.weight.grad.any()
+
+
 def test_a_rule_given_to_an_unknown_module_makes_lrp_work() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(96, 5))
     model[1].rule = EpsilonRule()

@@ -33,9 +33,10 @@ class Scored(nn.Module):
     arguments in the same order, so the numbers of the examples travel as one, and each row finds its own goal.
     """
 
-    def __init__(self, query: Query) -> None:
+    def __init__(self, query: Query, layer: nn.Module | None = None) -> None:
         super().__init__()
         self.query = query
+        self.layer = (layer,)  # in a tuple: a child would be registered, and found twice
         self.goal = query.clean.goal  # settled before Captum hooks the model
         if isinstance(query.model, nn.Module):
             self.model = query.model  # a child, where methods that hook modules look for them
@@ -45,12 +46,38 @@ class Scored(nn.Module):
         *inputs, rows = args
         goal = self.goal.rows(rows)
         # Clones: the model may change its input in place, which autograd forbids on a leaf.
-        output, acts = self.query.run(tuple(x.clone() for x in inputs), *goal.layers, extra=self.query.extra_rows(rows))
+        with _passed_on(*self.layer):
+            output, acts = self.query.run(
+                tuple(x.clone() for x in inputs), *goal.layers, extra=self.query.extra_rows(rows)
+            )
         score = goal(output, acts)
         if score.requires_grad:
             count = len(score)
             score.register_hook(lambda _: cost.add(backwards=count))  # type: ignore[no-untyped-call]
         return score
+
+
+@contextmanager
+def _passed_on(layer: nn.Module | None) -> Iterator[None]:
+    """Let the network go on with a clone of what Captum puts into ``layer``: what follows may change it in place.
+
+    Captum has hooked the layer by now, and hooks run in the order in which they were registered.
+    """
+    handles = []
+    if layer is not None:
+        handles.append(layer.register_forward_pre_hook(lambda _, args: _clones(args)))
+        handles.append(layer.register_forward_hook(lambda _, __, out: _clones(out)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _clones(value: Any) -> Any:
+    if isinstance(value, tuple) and type(value) is tuple:
+        return tuple(map(_clones, value))
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 @contextmanager

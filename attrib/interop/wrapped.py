@@ -117,7 +117,7 @@ class FromCaptum(Attribution):
         layer = self._place(query)
         options = self._options(query, rows)
         with borrowed(self.captum_class.__name__, query.model, self.seed):
-            method = self._method(Scored(query), layer)
+            method = self._method(Scored(query, layer), layer)
             inputs = tuple(x[rows].detach().requires_grad_(self._hooks_tensors) for x in query.inputs)
             found = self._ask(method, inputs if len(inputs) > 1 else inputs[0], rows, options)
         return tuple(m.detach() for m in (found if isinstance(found, tuple) else (found,)))

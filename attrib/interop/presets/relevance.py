@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Query
-from attrib.errors import RuleError
+from attrib.core.layers import Address
+from attrib.errors import LayerError, RuleError
 from attrib.interop.presets.watch import Watch
 from attrib.interop.wrapped import FromCaptum
 from attrib.registry import METHODS
@@ -52,7 +53,7 @@ class LRP(FromCaptum):
 
     Args:
         model: see `Attribution`; a chain of modules. Sums must be Captum's ``Addition_Module``.
-        layer: explain this layer's activations instead of the inputs.
+        layer: explain the outputs of this module, which must have a rule, instead of the inputs.
         gamma: how much more positive weights count, >= 0.
         epsilon: what stabilises the denominators, >= 0, in units of activation; it absorbs relevance.
         options: of Captum's class and of `FromCaptum`.
@@ -94,8 +95,26 @@ class LRP(FromCaptum):
                 f"whatever computes must be a module for LRP, which has rules for modules; got functions: {listed}. "
                 "Make them modules; a sum is captum.attr._utils.custom_modules.Addition_Module. " + _ELSEWHERE
             )
+        if query.layer is not None:
+            self._check_layer(query.layer, modules)
         with self._ruled(modules):
             return super()._attribute(query)
+
+    @staticmethod
+    def _check_layer(layer: str, modules: dict[str, nn.Module]) -> None:
+        """Captum reads the relevance of a layer off its rule."""
+        part = modules[Address.parse(layer).name]
+        if any(part.children()) or (type(part) in SUPPORTED_NON_LINEAR_LAYERS):
+            raise LayerError(
+                f"layer must be one module with a rule for LRP, such as a convolution; {layer!r} is "
+                f"{type(part).__name__}. Name the convolution, pooling or linear layer before it."
+            )
+
+    def _method(self, forward: Callable[..., Any], layer: nn.Module | None) -> Any:
+        method = super()._method(forward, layer)
+        # Captum loads the weights back in place, which breaks graphs of the user's; `borrowed` puts the old ones back.
+        method._restore_state = lambda: None
+        return method
 
     @staticmethod
     def _refuse_modules(leaves: dict[str, nn.Module], seen: Watch) -> None:
