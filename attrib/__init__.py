@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     )
     from attrib.metrics import Protocol
     from attrib.registry import METHODS, METRICS
+    from attrib.study import Study, StudyResult, load_study
     from attrib.tasks import compare, estimate, explain
 
 __version__ = "0.1.0"
@@ -97,6 +98,8 @@ __all__ = [
     "Saliency",
     "ScoreCAM",
     "Similarity",
+    "Study",
+    "StudyResult",
     "Token",
     "XGradCAM",
     "attribute_all",
@@ -110,6 +113,7 @@ __all__ = [
     "layer_table",
     "load_image",
     "load_model",
+    "load_study",
     "object_context",
     "occlusion_maps",
 ]
@@ -163,6 +167,7 @@ _HOMES = {
     ),
     "attrib.metrics": ("Protocol",),
     "attrib.registry": ("METHODS", "METRICS"),
+    "attrib.study": ("Study", "StudyResult", "load_study"),
     "attrib.tasks": ("compare", "estimate", "explain"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -180,6 +185,7 @@ _PARTS = frozenset(
         "plot",
         "registry",
         "report",
+        "study",
     }
 )
 

@@ -21,6 +21,7 @@ LEVELS = (
     {"methods", "synthesis", "analysis", "metrics", "models"},
     {"plot", "report", "io", "interop", "benchmark", "testing"},
     {"tasks"},
+    {"study"},
     {"cli"},
     {"__main__"},
 )

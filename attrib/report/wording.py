@@ -31,12 +31,19 @@ def _cells(found: Comparison, row: dict[str, Any]) -> dict[str, str]:
     name = row["method"] + (" (control)" if row["kind"] == "control" else "")
     cells = {"method": name}
     for metric in found.metrics:
-        head = f"{metric} ({'higher' if METRICS[metric].higher_is_better else 'lower'})"
-        cells[head] = _interval(found.intervals[row["method"]][metric]) + _mark(found, row, metric)
+        head = f"{metric} ({direction(metric)})"
+        cells[head] = interval_words(found.intervals[row["method"]][metric]) + _mark(found, row, metric)
     return cells | {head: amount(row[key]) for key, head in COSTS.items()}
 
 
-def _interval(interval: Interval) -> str:
+def direction(metric: str) -> str:
+    """Which values are better, in one word; a descriptor has none."""
+    kind = METRICS[metric]
+    return "descriptor" if kind.descriptor else "higher" if kind.higher_is_better else "lower"
+
+
+def interval_words(interval: Interval) -> str:
+    """As in ``0.400 [0.200, 0.600]``; a dash where there is no value."""
     if interval.count == 0:
         return "-"
     ends = "" if interval.count < 2 else f" [{interval.low:.3f}, {interval.high:.3f}]"

@@ -44,6 +44,11 @@ class Network:
 
     def seen(self, picture: Image.Image) -> tuple[Tensor, Image.Image]:
         """One picture as ``(1, C, H, W)`` of the model's device and dtype, and as a picture of the same crop."""
+        x = self.input(picture)
+        return x, self.loaded.view(picture)  # type: ignore[union-attr]  # or there would be no input
+
+    def input(self, picture: Image.Image) -> Tensor:
+        """One picture as ``(1, C, H, W)`` of the model's device and dtype."""
         if self.loaded is None:
             raise InputError(
                 f"images must be a Tensor (N, C, H, W) for a bare {type(self.model).__name__}, whose preprocessing is "
@@ -51,7 +56,7 @@ class Network:
             )
         x = self.loaded.inputs(picture)
         weight = next((w for w in self.loaded.model.parameters() if w.is_floating_point()), x)
-        return x.to(weight), self.loaded.view(picture)
+        return x.to(weight)
 
     def place(self, x: Tensor) -> Tensor:
         """``x`` on the model's device, its dtype as it is."""

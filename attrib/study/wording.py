@@ -1,0 +1,79 @@
+"""A study in words: the table as people read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrib.report.table import amount, text_table
+from attrib.report.wording import COSTS, interval_words
+
+if TYPE_CHECKING:
+    from attrib.study.result import StudyResult
+
+_SHOWN = 10  # failures that are told in full
+
+
+def study_text(found: StudyResult, *, markdown: bool = False) -> str:
+    """The protocol, the table with its notes, and what failed or is missing."""
+    parts = [
+        [f"protocol: {found.protocol}"],
+        [text_table([_cells(found, row) for row in found.table()], markdown=markdown)],
+        _notes(found),
+        _failures(found),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def _cells(found: StudyResult, row: dict[str, Any]) -> dict[str, str]:
+    cells = {"method": row["method"] + (" (control)" if row["kind"] == "control" else "")}
+    for metric in found.metrics:
+        head = f"{metric} ({'higher' if found.higher_is_better(metric) else 'lower'})"
+        cells[head] = interval_words(found.intervals[row["method"]][metric]) + _mark(found, row, metric)
+    return cells | {head: amount(row[key]) for key, head in COSTS.items()}
+
+
+def _mark(found: StudyResult, row: dict[str, Any], metric: str) -> str:
+    """``!`` not better than a control, ``?`` cannot be told; two characters, so that numbers stay below each other."""
+    verdicts = found.verdicts.get(row["method"], {}).get(metric, {})
+    if not verdicts:
+        return "  " if found.controls else ""
+    if row["not_better_than"][metric]:
+        return " !"
+    return " ?" if any(verdict.beats is None for verdict in verdicts.values()) else "  "
+
+
+def _notes(found: StudyResult) -> list[str]:
+    n = len(found.images)
+    notes = [f"n={n}; mean [95 % bootstrap interval]; passes: mean per map; seconds: median; memory: peak."]
+    if found.missing:
+        total = found.manifest["shards"]
+        notes.append(f"not finished: {len(found.missing)} of {total} shards are missing. Run it again to go on.")
+    verdicts = [v for row in found.verdicts.values() for many in row.values() for v in many.values()]
+    if any(verdict.beats is None for verdict in verdicts):
+        notes.append("? better than every control on average, but there are too few images for a test at 5 %.")
+    for method in found.methods:
+        lost = {metric: names for metric, names in found.unbeaten(method).items() if names}
+        if lost:
+            said = "; ".join(f"{metric}: {', '.join(names)}" for metric, names in lost.items())
+            notes.append(f"! {method} is not better than a control: {said}.")
+    return notes + _odd(found)
+
+
+def _odd(found: StudyResult) -> list[str]:
+    """What became of scores that are not as they should be, the same for several metrics said once."""
+    said: dict[str, list[str]] = {}
+    for metric in found.metrics:
+        for row, states in found.counts(metric).items():
+            odd = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if state != "ok")
+            if odd:
+                said.setdefault(f"{row}: {odd} of {len(found.images)}", []).append(metric)
+    return [f"{words} ({', '.join(metrics)})." for words, metrics in said.items()]
+
+
+def _failures(found: StudyResult) -> list[str]:
+    lines = []
+    for one in found.failures.slice(0, _SHOWN).to_pylist():
+        where = ", ".join(part for part in (one["image"], one["method"], one["metric"]) if part)
+        lines.append(f"failed: {where}: {one['error']}: {one['message']}")
+    more = len(found.failures) - len(lines)
+    return [*lines, f"failed: {more} more, in {found.store.folder / 'failures'}"] if more > 0 else lines
