@@ -145,7 +145,7 @@ class TestAComparison:
         told = comparison.manifest
         assert Protocol.from_dict({k: v for k, v in told["protocol"].items() if k != "words"}) == comparison.protocol
         assert told["seed"] == 0
-        assert told["metrics"]["deletion"] == {"higher_is_better": False}
+        assert told["metrics"]["deletion"] == {"higher_is_better": False, "descriptor": False}
         assert told["inputs"]["example 3"] == tensor_hash(nets.batch(6)[3:4])
 
     def test_maps_on_disk_are_those_of_each_image(self, comparison: Comparison, tmp_path: Path) -> None:

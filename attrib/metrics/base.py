@@ -21,7 +21,11 @@ class Metric(ABC):
         name: registry key, set by ``@METRICS.add(...)``.
         higher_is_better: the direction, for tables and for `attrib.benchmark.stats.beats`.
         range: lowest and highest possible value when scores are probabilities.
-        needs: what `score` reads beside the maps, of ``"model"``, ``"masks"`` and whatever a plug-in names.
+        needs: what `score` reads beside the maps, of ``"model"``, ``"masks"`` (keyword ``masks``, ``(N, H, W)`` bool,
+            True inside the object; the score of an empty one is NaN) and ``"method"`` (keyword ``method``, the
+            `Attribution` that made the maps).
+        descriptor: whether the number describes a map without saying how good it is; nothing is ranked by descriptors,
+            and they are not tested against control maps. ``higher_is_better`` is then how they are usually read.
 
     Example:
         >>> class Spread(Metric):
@@ -37,6 +41,7 @@ class Metric(ABC):
     higher_is_better: ClassVar[bool]
     range: ClassVar[tuple[float, float]]
     needs: ClassVar[tuple[str, ...]] = ()
+    descriptor: ClassVar[bool] = False
 
     @abstractmethod
     def score(

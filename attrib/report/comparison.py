@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from attrib.benchmark.stats import Interval, Verdict, beats, bootstrap_interval
+from attrib.errors import InputError
 from attrib.metrics import Protocol
 from attrib.registry import METRICS
 from attrib.report.curves import RowCurves
@@ -31,6 +32,7 @@ class Comparison:
     Convention:
         - scores are one number per image, NaN where the map or the number failed; nothing is left out of ``images``.
         - a control with several seeds has their mean, image by image.
+        - descriptors (see `attrib.metrics.Metric`) are shown, and no method is better than another by one.
         - intervals are 95 % bootstrap intervals of the mean over images, drawn from ``seed``.
 
     Attributes:
@@ -73,6 +75,11 @@ class Comparison:
         """Labels of the methods."""
         return tuple(row for row in self.scores if row not in self.controls)
 
+    @property
+    def judging(self) -> tuple[str, ...]:
+        """The metrics that say which map is better: all but descriptors."""
+        return tuple(name for name in self.metrics if not METRICS[name].descriptor)
+
     @cached_property
     def intervals(self) -> dict[str, dict[str, Interval]]:
         """Mean and interval of each row and metric."""
@@ -83,11 +90,11 @@ class Comparison:
 
     @cached_property
     def verdicts(self) -> dict[str, dict[str, dict[str, Verdict]]]:
-        """For each method, metric and control: does the method beat it on these images?"""
+        """For each method, judging metric and control: does the method beat it on these images?"""
         return {
             method: {
                 metric: {control: self._verdict(method, metric, control) for control in self.controls}
-                for metric in self.metrics
+                for metric in self.judging
             }
             for method in self.methods
         }
@@ -98,7 +105,7 @@ class Comparison:
         return beats(mine, other, higher_is_better=better, seed=self.seed)
 
     def unbeaten(self, method: str) -> dict[str, list[str]]:
-        """For each metric the controls that ``method`` does not beat.
+        """For each judging metric the controls that ``method`` does not beat.
 
         With too few images for a test, those are the controls whose mean is at least as good.
         """
@@ -129,6 +136,8 @@ class Comparison:
 
     def best(self, metric: str) -> str:
         """Label of the method with the best mean; the first of equals."""
+        if METRICS[metric].descriptor:
+            raise InputError(f"metric must be one that says which map is better; got {metric!r}, a descriptor.")
         sign = 1 if METRICS[metric].higher_is_better else -1
         return max(self.methods, key=lambda method: sign * self.intervals[method][metric].mean)
 
@@ -140,10 +149,15 @@ class Comparison:
             "seed": self.seed,
             "protocol": {**self.protocol.to_dict(), "words": str(self.protocol)},
             "images": [{"image": name, **asdict(asked)} for name, asked in zip(self.images, self.asked, strict=True)],
-            "metrics": {name: {"higher_is_better": METRICS[name].higher_is_better} for name in self.metrics},
+            "metrics": {name: self._about(name) for name in self.metrics},
             "table": self.table(),
             "failures": [asdict(failure) for failure in self.failures],
         }
+
+    @staticmethod
+    def _about(metric: str) -> dict[str, bool]:
+        kind = METRICS[metric]
+        return {"higher_is_better": kind.higher_is_better, "descriptor": kind.descriptor}
 
     def plot_curves(self, names: Sequence[str] = ("deletion", "insertion")) -> Figure:
         """Draw the mean curves of every row, with bands over images, one axes for each of ``names``."""

@@ -16,6 +16,7 @@ from attrib.registry import METRICS
 from attrib.report.comparison import Comparison
 from attrib.tasks.explaining import METHODS_SHOWN
 from attrib.tasks.gathering import Gathering
+from attrib.tasks.masks import Masks, masks_of
 from attrib.tasks.measuring import Measuring, check_needs, check_orders
 from attrib.tasks.questions import Question, questions
 from attrib.tasks.run import Methods, Runner, runners
@@ -35,6 +36,9 @@ class CompareOptions(TypedDict, total=False):
         layer: where the methods that need a layer look; the last spatial one if None.
         controls: True for all control rows, False for none, or their names.
         batch_size: rows per forward pass while curves are measured, or ``"auto"``.
+        masks: where the objects are, for metrics that ask whether maps lie on them: one for each image (None where
+            there is none, which leaves these metrics undefined), or by the images' names. A file or picture, white
+            inside, or an array of bools, as large as its image; with it, it is resized and cropped.
         keep_maps: keep every map, picture and input in the result; True unless given. False for thousands of images.
         show_progress: progress bar on standard error.
     """
@@ -42,6 +46,7 @@ class CompareOptions(TypedDict, total=False):
     layer: str | nn.Module | None
     controls: bool | Sequence[str]
     batch_size: int | Literal["auto"]
+    masks: Masks | None
     keep_maps: bool
     show_progress: bool
 
@@ -94,12 +99,15 @@ def compare(
     explained = {runner.label: [runner] for runner in runners(methods, network, options.get("layer"))}
     controls = control_rows(network, options.get("controls", True), checks.integer("seed", seed, 0), set(explained))
     chosen = made_metrics(metrics)
-    check_needs(chosen, ("model", "method"), " A study of labelled data with masks has them: attrib.Study.")
+    masks = options.get("masks")
+    given = ("model", "method") if masks is None else ("model", "method", "masks")
+    check_needs(chosen, given, " Pass masks=, one for each image.")
     check_orders(chosen, protocol)
     measuring = Measuring(
         network, explained | controls, tuple(controls), chosen, protocol, options.get("batch_size", "auto")
     )
-    gathering = Gathering(measuring, _question(network, len(found), target, protocol), options.get("keep_maps", True))
+    question, known = _question(network, len(found), target, protocol), masks_of(found, masks)
+    gathering = Gathering(measuring, question, known, options.get("keep_maps", True))
     for i, example in enumerate(tqdm(found, unit="image", disable=None if options.get("show_progress") else True)):
         gathering.attempt(example, i)
     return gathering.comparison(seed)

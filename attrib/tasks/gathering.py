@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from attrib.report.curves import RowCurves
 from attrib.report.explanation import Explanation
 from attrib.report.facts import tensor_hash
 from attrib.report.records import Asked, Spent
+from attrib.tasks.masks import Mask, as_seen
 from attrib.tasks.measuring import Measured, Measuring, Subject
 from attrib.tasks.questions import Question
 from attrib.tasks.subject import Example, facts
@@ -35,6 +37,7 @@ class Gathering:
 
     measuring: Measuring
     question: Question
+    masks: Sequence[Mask]
     keep_maps: bool
     about: dict[str, Any] = field(default_factory=dict)
     subjects: list[tuple[str, Asked]] = field(default_factory=list)
@@ -57,13 +60,21 @@ class Gathering:
             row.spent += found.spent[label]
         self.about = self.about or facts("comparison", self.measuring.network, subject.x) | {"inputs": {}}
         self.about["inputs"][subject.name] = tensor_hash(subject.x)
+        if subject.mask is not None:
+            self.about.setdefault("masks", {})[subject.name] = tensor_hash(subject.mask)
         self.subjects.append((subject.name, subject.asked))
         if self.keep_maps:
             self.explanations.append(self._explanation(subject, found, before))
 
     def _read(self, example: Example, position: int) -> Subject:
         x, view = example.open(self.measuring.network)
-        return self.measuring.ask(example.name, x, self.question, position=position, view=view)
+        mask = self._mask(example, self.masks[position])
+        return self.measuring.ask(example.name, x, self.question, position=position, view=view, mask=mask)
+
+    def _mask(self, example: Example, mask: Mask) -> Tensor | None:
+        """The mask as the network sees it; one that cannot be read is noted, and the image measured without."""
+        work = partial(as_seen, mask, example, self.measuring.network)
+        return None if mask is None else self.failures.attempt(work, image=example.name)
 
     def _explanation(self, subject: Subject, found: Measured, before: int) -> Explanation:
         """The methods' maps of one image."""
