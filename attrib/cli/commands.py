@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from attrib.cli.benchmark import benchmark_command
 from attrib.cli.demo import demo_command
 from attrib.cli.explain import compare_command, explain_command
 from attrib.cli.occlude import occlude_command
@@ -23,6 +24,7 @@ app.command("demo")(demo_command)
 app.command("explain")(explain_command)
 app.command("compare")(compare_command)
 app.command("occlude")(occlude_command)
+app.command("benchmark")(benchmark_command)
 app.command("estimate")(estimate_command)
 app.command("layers")(layers_command)
 app.command("list")(list_command)

@@ -77,11 +77,11 @@ def methods(names: Sequence[str] | None, settings: Sequence[str] | None = None) 
     with usage():
         for name in chosen:
             METHODS[name]
-        given = _settings(settings or (), chosen)
+        given = settings_of(settings or (), chosen)
         return [_with_options(name, given[name]) if name in given else name for name in chosen]
 
 
-def _settings(words: Sequence[str], chosen: Sequence[str]) -> dict[str, dict[str, object]]:
+def settings_of(words: Sequence[str], chosen: Sequence[str]) -> dict[str, dict[str, object]]:
     """``METHOD.OPTION=VALUE``: numbers, tuples, True, False and None as in Python, everything else is text."""
     found: dict[str, dict[str, object]] = {}
     for text in words:

@@ -38,7 +38,7 @@ def usage() -> Iterator[None]:
 
 
 @contextmanager
-def session(*, quiet: bool, debug: bool) -> Iterator[None]:
+def session(*, quiet: bool, debug: bool, interrupted: str = "nothing was written") -> Iterator[None]:
     """Run a command: notes and warnings in one form, errors as one line and an exit code."""
     with ExitStack() as undo:
         undo.enter_context(_notes(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO))
@@ -48,7 +48,7 @@ def session(*, quiet: bool, debug: bool) -> Iterator[None]:
         except typer.Exit:
             raise
         except KeyboardInterrupt:
-            complain("interrupted; nothing was written.")
+            complain(f"interrupted; {interrupted}.")
             raise typer.Exit(INTERRUPTED) from None
         except Exception as exc:
             if debug:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def _from_columns(found: Any, columns: Mapping[str, str], spec: dict[str, Any]) 
 
     def read(index: int) -> Sample:
         record = found[index]
-        return _sample({what: record[name] for what, name in column.items()})
+        item = _sample({what: record[name] for what, name in column.items()})
+        return replace(item, label=labels[index])
 
     told = {**spec, **({"columns": dict(columns)} if columns else {})}
     return Samples(names, read, told, labels, bool({"mask", "boxes"} & set(column)), portable="path" in spec)

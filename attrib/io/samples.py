@@ -52,7 +52,7 @@ class Samples(Sequence[Sample]):
         names: of the pictures, all different.
         read: gives the item at a position.
         spec: in plain values where they come from, see `samples_again`.
-        labels: of all pictures, where they are known without reading any.
+        labels: of all pictures, where that is known without reading any.
         masked: whether there are masks; None if that is not known without reading.
         portable: whether another process can read the same from ``spec``.
     """
@@ -158,7 +158,8 @@ def _from_path(path: str, columns: dict[str, str]) -> Samples:
 
 def _from_files(files: Sequence[Path], spec: Mapping[str, Any]) -> Samples:
     found = list_images(files)
-    return Samples(tuple(file.name for file in found), lambda i: Sample(load_image(found[i])), spec, None, False)
+    names = tuple(file.name for file in found)
+    return Samples(names, lambda i: Sample(load_image(found[i])), spec, (None,) * len(names), masked=False)
 
 
 def _from_folder(folder: Path) -> Samples:
@@ -184,7 +185,8 @@ def _from_named(pictures: Mapping[Any, Any]) -> Samples:
         return Sample(one if isinstance(one, Image.Image) else load_image(one))
 
     names = tuple(map(str, pictures))
-    return Samples(names, read, {"pictures": list(names)}, None, masked=False, portable=False)
+    labels = (None,) * len(names)
+    return Samples(names, read, {"pictures": list(names)}, labels, masked=False, portable=False)
 
 
 def plain_label(value: object) -> Label:

@@ -45,7 +45,7 @@ def from_table(table: Path, columns: Mapping[str, str]) -> Samples:
     names = tuple(str(value(i, "name") or value(i, "image")) for i in count)
     masked = any(value(i, what) for i in count for what in ("mask", "boxes"))
     spec = {"path": str(table)} | ({"columns": dict(columns)} if columns else {})
-    return Samples(names, read, spec, labels if "label" in column else None, masked)
+    return Samples(names, read, spec, labels, masked)
 
 
 def named_columns(columns: Mapping[str, str], known: list[str]) -> dict[str, str]:
