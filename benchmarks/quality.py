@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ from PIL import Image
 from torch import Tensor
 
 from attrib import METHODS
+from attrib.benchmark.grids import make_grids
 from attrib.benchmark.stats import bootstrap_interval
 from attrib.core import Attribution, count
-from attrib.core.reduce import upsample
 from attrib.errors import AttribError
 from attrib.io import LoadedModel
-from attrib.registry import CONTROLS
+from attrib.registry import CONTROLS, METRICS
 from attrib.report.table import amount, text_table
 from benchmarks import speed
 from benchmarks.table import replace_between
@@ -55,32 +56,20 @@ class Scene:
 
 def energy(maps: Tensor, inside: Tensor) -> float | None:
     """Share of the positive part of a map that lies inside; None where nothing is positive."""
-    full = upsample(maps, tuple(inside.shape)).clamp(min=0)[0, 0].double()
-    return float(full[inside].sum() / full.sum()) if full.sum() > 0 else None
+    x = maps.new_zeros(1, 1, *inside.shape)
+    found = float(METRICS["energy"]().score(None, x, None, maps, masks=inside[None]))
+    return None if isnan(found) else found
 
 
 def grids(
     net: LoadedModel, photos: Sequence[tuple[Image.Image, int]], number: int, cell: int, seed: int
 ) -> list[Scene]:
     """Grids of four photos of different classes that the network knows by themselves; each of the four is asked."""
-    tiles = [(net.view(image).resize((cell, cell), Image.Resampling.BICUBIC), label) for image, label in photos]
-    known = [(tile, label) for tile, label in tiles if int(_scores(net, tile).argmax()) == label]
-    draw = np.random.default_rng(seed)
-    scenes: list[Scene] = []
-    for _ in range(number):
-        chosen: dict[int, Image.Image] = {}
-        for i in draw.permutation(len(known)):
-            chosen.setdefault(known[i][1], known[i][0])
-            if len(chosen) == SIDE**2:
-                break
-        rows = np.array_split(np.stack([np.asarray(tile) for tile in chosen.values()]), SIDE)
-        x = _input(net, Image.fromarray(np.vstack([np.hstack([*row]) for row in rows])))
-        for place, label in enumerate(chosen):
-            inside = torch.zeros(x.shape[2:], dtype=torch.bool)
-            y, left = divmod(place, SIDE)
-            inside[y * cell : (y + 1) * cell, left * cell : (left + 1) * cell] = True
-            scenes.append(Scene(x, label, inside))
-    return scenes
+    tiles = [_input(net, net.view(image).resize((cell, cell), Image.Resampling.BICUBIC)) for image, _ in photos]
+    known = [i for i, tile in enumerate(tiles) if _predicted(net, tile) == photos[i][1]]
+    labels = [photos[i][1] for i in known]
+    game = make_grids(torch.cat([tiles[i] for i in known]), labels, side=SIDE, number=number, seed=seed)
+    return [Scene(game.x[i : i + 1], int(game.targets[i]), game.inside[i]) for i in range(len(game))]
 
 
 def _input(net: LoadedModel, image: Image.Image) -> Tensor:
@@ -90,10 +79,9 @@ def _input(net: LoadedModel, image: Image.Image) -> Tensor:
     return ((pixels - mean) / std)[None]
 
 
-def _scores(net: LoadedModel, image: Image.Image) -> Tensor:
+def _predicted(net: LoadedModel, x: Tensor) -> int:
     with torch.no_grad():
-        scores: Tensor = net.model(_input(net, image))[0]
-    return scores
+        return int(net.model(x).argmax())
 
 
 def masked(net: LoadedModel, number: int) -> list[Scene]:
@@ -103,9 +91,8 @@ def masked(net: LoadedModel, number: int) -> list[Scene]:
     scenes = []
     for photo in data.photos(number):
         x = net.inputs([photo.image])
-        view = net.view(Image.fromarray(photo.mask.astype(np.uint8) * 255).convert("RGB"))
-        inside = torch.from_numpy(np.asarray(view.convert("L")).copy()) > 127
-        if inside.any() and int(net.model(x).argmax()) == photo.target:
+        inside = net.mask(Image.fromarray(photo.mask))
+        if inside.any() and _predicted(net, x) == photo.target:
             scenes.append(Scene(x, photo.target, inside))
     return scenes
 
