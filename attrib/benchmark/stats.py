@@ -105,8 +105,8 @@ def bootstrap_interval(values: Values, level: float = 0.95, *, seed: int = 0, n:
         >>> print(bootstrap_interval([0.2, 0.4, 0.6, float("nan")], seed=1))
         0.400 [0.200, 0.600] (95%, n=3, 1 undefined)
     """
-    level = _open_unit("level", level)
-    every = _vector("values", values)
+    level = open_unit("level", level)
+    every = vector("values", values)
     defined = every[~every.isnan()]
     count, lost = len(defined), len(every) - len(defined)
     if count < 2:
@@ -146,7 +146,7 @@ def paired_permutation_test(
         Paired(difference=3.0, p=0.125, smallest=0.125, pairs=3, undefined=0, exact=True)
     """
     checks.choice("alternative", alternative, ("two-sided", "greater", "less"))
-    one, other = _vector("a", a), _vector("b", b)
+    one, other = vector("a", a), vector("b", b)
     if len(one) != len(other):
         raise ShapeError(f"a and b must be paired, one value per example each; got {len(one)} and {len(other)}.")
     every = one - other
@@ -197,19 +197,20 @@ def beats(
         >>> print(beats([0.1, 0.2], [0.4, 0.5], higher_is_better=False))
         too few images to tell (n=2: p cannot be below 0.25)
     """
-    alpha = _open_unit("alpha", alpha)
+    alpha = open_unit("alpha", alpha)
     rows = torch.as_tensor(control, dtype=torch.float64)
     rows = rows.mean(0) if rows.ndim == 2 else rows
     sign = 1.0 if higher_is_better else -1.0
     test = paired_permutation_test(
-        sign * _vector("method", method), sign * _vector("control", rows), alternative="greater", seed=seed, n=n
+        sign * vector("method", method), sign * vector("control", rows), alternative="greater", seed=seed, n=n
     )
     if test.smallest >= alpha:
         return Verdict(None, test, alpha)
     return Verdict(test.difference > 0 and test.p < alpha, test, alpha)
 
 
-def _vector(what: str, values: Values) -> Tensor:
+def vector(what: str, values: Values) -> Tensor:
+    """Check one finite number or NaN per example, and give them as float64."""
     vector = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
     checks.shape(vector, "n", what)
     if vector.isinf().any():
@@ -217,7 +218,8 @@ def _vector(what: str, values: Values) -> Tensor:
     return vector
 
 
-def _open_unit(what: str, value: float) -> float:
+def open_unit(what: str, value: float) -> float:
+    """Check a number between 0 and 1, neither of them."""
     value = checks.number(what, value)
     if not 0 < value < 1:
         raise InputError(f"{what} must lie between 0 and 1; got {value!r}.")
