@@ -2,10 +2,10 @@
 
 from attrib.benchmark.controls import CentreGaussian, Control, EdgeMagnitude, RandomMap, make_controls
 from attrib.benchmark.grids import Grids, make_grids
-from attrib.benchmark.stats import Interval, Paired, Verdict, beats, bootstrap_interval, paired_permutation_test
 from attrib.benchmark.pairs import Effect, Pair, Pairs, adjust, compare_pairs, effect_size
 from attrib.benchmark.ranking import Ranking, critical_difference, image_ranks, rank_methods
 from attrib.benchmark.stability import Stability, Swap, rank_stability
+from attrib.benchmark.stats import Interval, Paired, Verdict, beats, bootstrap_interval, paired_permutation_test
 
 __all__ = [
     "CentreGaussian",
