@@ -28,7 +28,8 @@ def network() -> LoadedModel:
 
 def reds() -> LoadedModel:
     """Another model of the same name and classes."""
-    return LoadedModel(nets.fill(nets.Chain(), 3), network().preprocess, network().categories)
+    tiny = loaded()
+    return LoadedModel(nets.fill(nets.Chain(), 3), tiny.preprocess, tiny.categories)
 
 
 def photos(folder: Path, count: int = 6, *, masks: bool = True) -> Path:

@@ -209,7 +209,7 @@ def plain_label(value: object) -> Label:
 def read_mask(image: Image.Image | Tensor, mask: AnyPath | object, boxes: object) -> Image.Image | Tensor | None:
     """The mask that a record names: a file, a picture or an array, else the boxes; None if it has neither."""
     size = (image.shape[-1], image.shape[-2]) if isinstance(image, Tensor) else image.size
-    found = drawn_boxes(boxes, size) if mask is None or mask == "" else load_mask(mask, size)
+    found = drawn_boxes(boxes, size) if mask is None else load_mask(mask, size)
     if found is None or not isinstance(image, Tensor):
         return found
     import numpy as np
