@@ -23,14 +23,14 @@ from tests.tiny import FEW, Constant, loaded, picture, pictures, whole
 
 class TestCompare:
     def test_gives_the_scores_of_the_metrics_themselves(self) -> None:
-        model, x = nets.make("module"), nets.batch(3)
+        model, x = nets.make("module", torch.float64), nets.batch(3, dtype=torch.float64)
         names = [name for name in METRICS if set(METRICS[name].needs) <= {"model"}]
         found = compare(model, x, ["saliency", "gradcam"], names, FEW, target=2)
         for method in found.methods:
             maps = METHODS[method](model).attribute(x, 2)
             for metric in names:
                 expected = METRICS[metric]().score(model, x, 2, maps, FEW)
-                torch.testing.assert_close(found.scores[method][metric], expected)
+                torch.testing.assert_close(found.scores[method][metric], expected, equal_nan=True)
 
     def test_keeps_the_whole_curve_of_every_image(self) -> None:
         model, x = nets.make("module", torch.float64), nets.batch(3, dtype=torch.float64)

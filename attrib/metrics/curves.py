@@ -13,7 +13,8 @@ from torch import Tensor
 from attrib import checks
 from attrib.core import Query, as_objective, frozen, unwrap
 from attrib.core.options import check_options
-from attrib.errors import InputError, ShapeError
+from attrib.errors import InputError
+from attrib.metrics.asking import only_image
 from attrib.metrics.follow import Follower, Trace, run
 from attrib.metrics.protocol import Protocol, as_protocol, make_baseline
 from attrib.metrics.ranking import Ranking, tie_orders
@@ -186,7 +187,7 @@ def curves(
     protocol = as_protocol(protocol)
     wanted = _wanted(which, protocol)
     check_options(options)  # type: ignore[arg-type]
-    x = _image(x)
+    x = only_image(x)
     named = maps if isinstance(maps, Mapping) else {"": maps}
     rankings = {name: Ranking.of(one, x, protocol, name) for name, one in named.items()}
     extra = checks.arguments(additional_forward_args)
@@ -196,12 +197,3 @@ def curves(
         query = Query(bare, (x,), objective, None, extra).in_space(protocol.score)
         found = _Measurement(query, protocol, wanted, rankings, options).measure()
     return found if isinstance(maps, Mapping) else found[""]
-
-
-def _image(x: Tensor) -> Tensor:
-    """The one input, detached."""
-    tensors = checks.batch(x)
-    if len(tensors) > 1:
-        raise ShapeError(f"x must be one Tensor; got {len(tensors)}. Pass the rest as additional_forward_args.")
-    only = checks.shape(tensors[0], "n c h w", "x")
-    return only.detach().clone() if only.is_inference() else only.detach()

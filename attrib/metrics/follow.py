@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attrib.core import Query, Ranked, sweep
+from attrib.core import Masks, Query, Ranked, sweep
 from attrib.metrics.ranking import Ranking
 from attrib.metrics.readings import Curve
 from attrib.metrics.refine import FIRST, halve, interval_errors, spread
@@ -67,7 +67,7 @@ class Follower:
         found = torch.empty(len(jobs), dtype=torch.float64)
         rows, rest = jobs.table(self.rank.shape[1])
         masks = Ranked(self.rank, jobs.count[rows], jobs.keep[rows], jobs.line[rows])
-        found[rows] = _swept(self.query, masks, self.baseline, self.options)
+        found[rows] = swept(self.query, masks, self.baseline, self.options)
         size = self.options.get("batch_size", "auto")
         size = _ROWS if size == "auto" else size * -(-_ROWS // size)
         for some in torch.split(rest, size) if len(rest) else ():
@@ -80,9 +80,7 @@ class Follower:
         masks = Ranked(self.rank[line.to(device), example.to(device)], count[None], keep[None])
         base = self.baseline
         own = base.ndim == 4 and len(base) > 1
-        return _swept(_rows(self.query, example), masks, base[example.to(base.device)] if own else base, self.options)[
-            0
-        ]
+        return swept(_rows(self.query, example), masks, base[example.to(base.device)] if own else base, self.options)[0]
 
 
 def _rows(query: Query, index: Tensor) -> Query:
@@ -96,7 +94,7 @@ def _rows(query: Query, index: Tensor) -> Query:
     return part
 
 
-def _swept(query: Query, masks: Ranked, baseline: Tensor, options: dict[str, Any]) -> Tensor:
+def swept(query: Query, masks: Masks, baseline: Tensor, options: dict[str, Any]) -> Tensor:
     """Scores ``(K, N)``, float64 on the CPU: they leave the device once, when all are there."""
     found = torch.empty(len(masks), len(query.inputs[0]), dtype=torch.float64)
     if len(masks):

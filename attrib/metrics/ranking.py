@@ -76,7 +76,7 @@ class Ranking:
     def of(cls, maps: Tensor, x: Tensor, protocol: Protocol, name: str) -> Ranking:
         """Reduce, resize and group ``maps`` as ``protocol`` says."""
         grid = Grid((x.shape[2], x.shape[3]), 1 if protocol.unit == "pixel" else protocol.unit)
-        flat = _one_channel(_checked(maps, x, name), protocol)
+        flat = one_channel(checked_maps(maps, x, name), protocol)
         status = tuple(_status(item) for item in flat)
         broken = torch.tensor([state == "nan" for state in status])
         values = _unit_values(flat.masked_fill(broken[:, None, None, None], 0), grid)
@@ -115,7 +115,8 @@ def tie_orders(units: int, number: int, seed: int) -> Tensor:
     return torch.stack([order for one in half for order in (one, one.flip(0))])
 
 
-def _checked(maps: object, x: Tensor, name: str) -> Tensor:
+def checked_maps(maps: object, x: Tensor, name: str = "") -> Tensor:
+    """Maps ``(N, C, h, w)`` for ``x``, float64 on the CPU."""
     what = f"maps[{name!r}]" if name else "maps"
     if not isinstance(maps, Tensor) or maps.is_complex():
         kind = maps.dtype if isinstance(maps, Tensor) else type(maps).__name__
@@ -129,7 +130,8 @@ def _checked(maps: object, x: Tensor, name: str) -> Tensor:
     return maps.detach().cpu().double()
 
 
-def _one_channel(maps: Tensor, protocol: Protocol) -> Tensor:
+def one_channel(maps: Tensor, protocol: Protocol) -> Tensor:
+    """Reduce to ``(N, 1, h, w)`` with the channels and sign that ``protocol`` says."""
     flat = reduce_channels(maps, protocol.channels)
     if protocol.sign == "signed":
         return flat
