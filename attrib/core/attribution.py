@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, ClassVar, TypeVar, cast
+from copy import copy
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import torch
 from captum.attr import Attribution as CaptumAttribution
@@ -19,6 +20,9 @@ from attrib.core.rules import Coverage
 from attrib.core.shared import Backward, Recorded, SharedPass
 from attrib.core.targets import as_objective
 from attrib.errors import InputError, LayerError, ModelError, ShapeError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 
@@ -89,10 +93,10 @@ def _restore(flags: _Flags, weights: _Weights, buffers: _Buffers) -> None:
     for weight, requires_grad in weights:
         if weight.requires_grad is not requires_grad:
             weight.requires_grad = requires_grad
-    for part, name, buffer, copy in buffers:
-        if not torch.equal(buffer, copy):
+    for part, name, buffer, before in buffers:
+        if not torch.equal(buffer, before):
             with torch.no_grad():
-                buffer.copy_(copy)
+                buffer.copy_(before)
         part._buffers[name] = buffer
 
 
@@ -208,6 +212,34 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
                     "for this input. Try float64, or check the weights."
                 )
         return items if as_tuple or len(items) > 1 else items[0]
+
+    def on(self, model: Callable[..., Any]) -> Self:
+        """Return the same method with the same settings for another model, which must have the layer that is named.
+
+        Example:
+            >>> import copy
+            >>> from attrib.methods import GradCAM
+            >>> twin = copy.deepcopy(model)
+            >>> GradCAM(model, "conv", relu=False).on(twin).model is twin
+            True
+        """
+        twin = copy(self)
+        twin.model = twin.forward_func = unwrap(model)
+        if twin.layer is not None:
+            twin.layer = twin._address(twin.layer)
+        return twin
+
+    def reseeded(self, seed: int) -> Self | None:
+        """Return the same method with another ``seed``; None if it has none, and so nothing in it is random."""
+        if not hasattr(self, "seed"):
+            return None
+        twin = copy(self)
+        twin.seed = checks.integer("seed", seed, 0)
+        return twin
+
+    def due(self, query: Query) -> Tensor | None:  # noqa: ARG002  for subclasses
+        """What the values of each map add up to, ``(N,)``, where the method promises that; None where it does not."""
+        return None
 
     def attribute_future(self) -> None:
         """Not implemented, as in Captum's methods."""

@@ -79,6 +79,11 @@ class FromCaptum(Attribution):
     def multiplies_by_inputs(self) -> bool:  # noqa: D102
         return bool(self._method(self.model, None).multiplies_by_inputs)
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether nothing is done to Captum's values that changes their sum."""
+        return self.channels in ("sum", "none") and not self.absolute and not self.tunnel
+
     def _method(self, forward: Callable[..., Any], layer: nn.Module | None) -> Any:
         """The Captum object for ``forward``."""
         form = self._form(layer is not None)

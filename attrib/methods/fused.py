@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
-from typing import Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from attrib import checks
 from attrib.core import Attribution, Backward, Query, Recorded
 from attrib.core.reduce import upsample
 from attrib.errors import InputError, LayerError, ShapeError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 How = Literal["max", "mean", "product"]
 Scale = Literal["max", "tanh", "none"]
@@ -68,6 +72,21 @@ class Fused(Attribution):
             raise InputError(f"scale must be one, or one for each of {len(self.methods)} methods; got {scale!r}.")
         self.scale = tuple(checks.choice("scale", one, get_args(Scale)) for one in scales)
         self.size = None if size is None else tuple(checks.integer("size", side, 1) for side in size)
+
+    def on(self, model: Callable[..., Any]) -> Self:
+        """See `Attribution.on`: every part goes with it."""
+        twin = super().on(model)
+        twin.methods = tuple(part.on(model) for part in self.methods)
+        return twin
+
+    def reseeded(self, seed: int) -> Self | None:
+        """See `Attribution.reseeded`: every part that has a seed gets this one."""
+        parts = [part.reseeded(seed) for part in self.methods]
+        if not any(parts):
+            return None
+        twin = copy(self)
+        twin.methods = tuple(new or old for new, old in zip(parts, self.methods, strict=True))
+        return twin
 
     def passes(self, layer: str | None) -> tuple[Backward | Recorded, ...]:
         """See `Attribution.passes`: those of all methods."""

@@ -13,10 +13,10 @@ from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.core import Baseline, ClassScore, Objective, Query, resolve_baseline
+from attrib.core import Baseline, ClassScore, Objective, Query
 from attrib.core.objective import Sum
 from attrib.errors import RuleError
-from attrib.interop.presets.paths import BASELINES, several
+from attrib.interop.presets.paths import BASELINES, scores_at, scores_at_baselines, several
 from attrib.interop.presets.watch import Watch
 from attrib.interop.wrapped import FromCaptum
 from attrib.registry import METHODS
@@ -74,6 +74,11 @@ class _Differences(FromCaptum):
                 f"{_ELSEWHERE} tolerance=None takes the map as it is."
             )
 
+    def due(self, query: Query) -> Tensor | None:
+        """See `Attribution.due`: the score less the mean of those of the baselines, for class scores at the inputs."""
+        whole = self.adds_up and query.layer is None and _linear(query.clean.goal)
+        return query.clean.score - self._baseline_scores(query) if whole else None
+
     def _baseline_scores(self, query: Query) -> Tensor:
         raise NotImplementedError
 
@@ -105,14 +110,6 @@ def _missing(due: Tensor, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
     size = torch.stack([m.abs().sum(1) for m in parts]).sum(0)
     # a difference that is small beside what cancels in it is not known to that accuracy
     return (found - due).abs() / due.abs().maximum(1e-3 * size).clamp(min=1e-12), found
-
-
-def _scores(query: Query, baselines: tuple[Tensor, ...], rows: Tensor) -> Tensor:
-    """Scores of ``baselines``, each for the goal and further arguments of the example in ``rows``."""
-    goal = query.clean.goal.rows(rows)
-    with torch.no_grad():
-        output, acts = query.run(baselines, *goal.layers, extra=query.extra_rows(rows))
-        return goal(output, acts)
 
 
 @METHODS.add("deeplift")
@@ -163,10 +160,7 @@ class DeepLift(_Differences):
         self.tolerance = None if tolerance is None else checks.number("tolerance", tolerance, 0)
 
     def _baseline_scores(self, query: Query) -> Tensor:
-        given = self.given["baselines"]
-        each = given if isinstance(given, tuple) else (given,) * len(query.inputs)
-        filled = tuple(resolve_baseline(b, x).expand_as(x).clone() for b, x in zip(each, query.inputs, strict=True))
-        return _scores(query, filled, torch.arange(len(filled[0]), device=filled[0].device))
+        return scores_at_baselines(query, self.given["baselines"])
 
 
 @METHODS.add("deeplift_shap")
@@ -222,5 +216,5 @@ class DeepLiftShap(_Differences):
         for rows in torch.arange(len(query.x), device=query.x.device)[:, None]:
             found = self._given(query, rows)["baselines"]
             found = found(query.x[rows]) if callable(found) else found
-            means.append(_scores(query, (found.clone(),), rows.expand(len(found))).mean())
+            means.append(scores_at(query, (found.clone(),), rows.expand(len(found))).mean())
         return torch.stack(means)

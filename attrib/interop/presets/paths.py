@@ -28,6 +28,21 @@ def several(given: Sequence[Baseline] | Tensor | Callable[..., Any], query: Quer
     return torch.cat([resolve_baseline(one, x).expand_as(x) for one in given])
 
 
+def scores_at(query: Query, baselines: tuple[Tensor, ...], rows: Tensor) -> Tensor:
+    """Scores of ``baselines``, each for the goal and further arguments of the example in ``rows``."""
+    goal = query.clean.goal.rows(rows)
+    with torch.no_grad():
+        output, acts = query.run(baselines, *goal.layers, extra=query.extra_rows(rows))
+        return goal(output, acts)
+
+
+def scores_at_baselines(query: Query, given: Baseline | tuple[Baseline, ...]) -> Tensor:
+    """Score of the baseline of each example, one baseline for all inputs or one for each, ``(N,)``."""
+    each = given if isinstance(given, tuple) else (given,) * len(query.inputs)
+    filled = tuple(resolve_baseline(b, x).expand_as(x).clone() for b, x in zip(each, query.inputs, strict=True))
+    return scores_at(query, filled, torch.arange(len(filled[0]), device=filled[0].device))
+
+
 @METHODS.add("integrated_gradients")
 class IntegratedGradients(FromCaptum):
     r"""What each pixel contributes on the straight way from a baseline to the input.
@@ -73,6 +88,11 @@ class IntegratedGradients(FromCaptum):
         self.together = checks.integer("batch_size", batch_size, 1)
         options |= {"internal_batch_size": self.together, "n_steps": checks.integer("n_steps", n_steps, 1)}
         super().__init__(model, layer, baselines=baselines, **options)
+
+    def due(self, query: Query) -> Tensor | None:
+        """See `Attribution.due`: the score less that of the baseline, at the inputs."""
+        whole = self.adds_up and self.given.get("multiply_by_inputs", True) and query.layer is None
+        return query.clean.score - scores_at_baselines(query, self.given["baselines"]) if whole else None
 
 
 @METHODS.add("gradient_shap")
