@@ -123,7 +123,7 @@ class ROAD(RoadMetric):
 
     Convention:
         - what is removed, and how it is filled in, is that of `RoadMorf` and `RoadLerf`.
-        - higher is better; a map that ranks by chance has 0 on average.
+        - higher is better; a map that ranks by chance has 0 on average, and a constant one has 0 where ties are random.
 
     Cost: two forward passes per percentile, for each order of ties, and one more; and as many linear systems per
     channel, which take longer than a small network (a tenth of a second to a second for 224 x 224 pixels).
