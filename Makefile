@@ -7,19 +7,26 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the targets share one environment
-.PHONY: help demo test test-lowest check coverage bench docs clean
+.PHONY: help demo benchmark-demo test test-lowest check coverage bench docs clean
 
 help: ## List the targets (this text)
 	@echo "attrib: explain an image classifier's predictions, and measure the explanation"
 	@echo
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 	@echo
-	@echo "VENV=$(VENV) (environment), PYTHON=$(PYTHON), ARGS=... (more arguments for demo, test, coverage, bench)"
+	@echo "VENV=$(VENV) (environment), PYTHON=$(PYTHON), ARGS=... (more arguments for demo, benchmark-demo, test, coverage, bench)"
 
 demo: $(VENV)/.installed-demo ## Explain and compare on real photos; writes ./demo anew
 	@echo "==> Explaining the demo photos with EfficientNet-Lite0; figures, maps and numbers go to ./demo"
 	@rm -rf demo
 	@$(VENV)/bin/attrib demo --out demo $(ARGS)
+
+COMMA := ,
+PHOTOS := $(firstword $(wildcard $(ATTRIB_TEST_DATA)/imagenet_masks_dev/index.json ../shared/data/imagenet_masks_dev/index.json))
+benchmark-demo: $(VENV)/.installed-demo,study ## Benchmark methods on 50 masked photos, or else the demo photos; resumable
+	@echo "==> Measuring methods on $(or $(PHOTOS),the demo photos) with EfficientNet-Lite0; results go to ./runs/demo"
+	@$(VENV)/bin/attrib benchmark --model efficientnet_lite0 --out runs/demo --shard-size 5 --methods occlusion,saliency,guided,gradcam \
+		$(if $(PHOTOS),--data $(PHOTOS) --columns label=imagenet_class --target label --metrics deletion$(COMMA)insertion$(COMMA)srg$(COMMA)energy,--data demo) $(ARGS)
 
 test: $(VENV)/.installed-test ## Run the whole test suite
 	@echo "==> Running the tests"

@@ -199,7 +199,7 @@ class TestResuming:
         with pytest.raises(OutputError, match="must be a new directory, or one where a study was begun"):
             run(studies.make(table), table.parent)
         run(studies.make(table), tmp_path / "out", shard=(0, 3))
-        with pytest.raises(OutputError, match="must be new unless resume=True"):
+        with pytest.raises(OutputError, match="must be new where nothing shall be resumed"):
             run(studies.make(table), tmp_path / "out", resume=False)
         with pytest.raises(OutputError, match="got one without a manifest"):
             load_study(table.parent)

@@ -42,7 +42,9 @@ def run_study(study: Study, out: str | PathLike[str], options: RunOptions) -> St
     arrow()
     store, mine = Store.at(out), part(study.shards(), options.get("shard"))
     if not options.get("resume", True) and store.manifest is not None:
-        raise OutputError(f"output must be new unless resume=True; got {str(out)!r}, where a study was begun.")
+        raise OutputError(
+            f"output must be new where nothing shall be resumed; got {str(out)!r}, where a study was begun."
+        )
     worker = Worker(study, options.get("device"))
     begin(store, worker, force=options.get("force", False))
     before = sum(len(study.images(shard)) for shard in mine if store.done(shard))

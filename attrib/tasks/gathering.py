@@ -19,6 +19,7 @@ from attrib.report.records import Asked, Spent
 from attrib.tasks.masks import Mask, as_seen
 from attrib.tasks.measuring import Measured, Measuring, Subject
 from attrib.tasks.questions import Question
+from attrib.tasks.run import log
 from attrib.tasks.subject import Example, facts
 
 
@@ -53,6 +54,7 @@ class Gathering:
         subject = self.failures.attempt(partial(self._read, example, position), image=example.name)
         if subject is None:
             return
+        log.info("%s: %s", subject.name, subject.asked)
         found = self.measuring.measure(subject)
         for label, row in self.rows.items():
             row.curves.append(found.curves[label])

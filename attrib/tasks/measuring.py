@@ -18,7 +18,7 @@ from attrib.errors import InputError
 from attrib.metrics import CurveMetric, Curves, Metric, Protocol, curves
 from attrib.report.records import Asked, Spent
 from attrib.tasks.questions import Question
-from attrib.tasks.run import Failures, Runner, log
+from attrib.tasks.run import Failures, Runner
 from attrib.tasks.sharing import Answers, Sharing
 from attrib.tasks.subject import Network
 
@@ -116,9 +116,7 @@ class Measuring:
         """Settle what is asked of an image, which stands at ``position`` of those that the question speaks of."""
         sharing = Sharing(self.network, [question], [*self.methods.values()], self.failures)
         answers = sharing.run(x, [position], name)
-        subject = Subject(name, x, view, mask, question, answers, sharing)
-        log.info("%s: %s", name, subject.asked)
-        return subject
+        return Subject(name, x, view, mask, question, answers, sharing)
 
     def measure(self, subject: Subject) -> Measured:
         """Make and measure the maps of every row; what fails is noted."""
