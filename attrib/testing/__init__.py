@@ -1,5 +1,6 @@
-"""The public contract: does a method keep the promises of `Attribution`? Authors of plug-ins run it on theirs."""
+"""The public contracts: does a method, or a metric, keep its promises? Authors of plug-ins run them on theirs."""
 
 from attrib.testing.contract import Check, assert_attribution, check_attribution
+from attrib.testing.metric import assert_metric, check_metric
 
-__all__ = ["Check", "assert_attribution", "check_attribution"]
+__all__ = ["Check", "assert_attribution", "assert_metric", "check_attribution", "check_metric"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from attrib.core import Attribution, auto_layer, capture, frozen
 from attrib.core.geometry import find_layout, patch_of
+from attrib.errors import AttribError
 
 Factory = Callable[[nn.Module], Attribution]
 # Batches of another size go through other kernels; two correct results differ by rounding only.
@@ -34,6 +35,32 @@ def agree(a: Tensor, b: Tensor) -> bool:
         return False
     near = _TOLERANCE * float(b.nan_to_num(0, 0, 0).abs().max())
     return bool(((a == b) | ((a - b).abs() <= near)).all())
+
+
+def causes(exc: BaseException | None) -> Iterator[BaseException]:
+    """The exception, and those that it was raised from."""
+    while exc is not None:
+        yield exc
+        exc = exc.__cause__ or exc.__context__
+
+
+def listed(changes: list[str]) -> str:
+    """The first of what changed, in one line."""
+    more = f" and {len(changes) - 4} more" if len(changes) > 4 else ""
+    return "; ".join(changes[:4]) + more
+
+
+def refused(run: Callable[[], Any], what: str, word: str, built_in: type[Exception] = ValueError) -> None:
+    """Demand an error made for users, with a message that contains ``word``."""
+    try:
+        run()
+    except Exception as exc:  # its kind is judged here
+        demand(
+            isinstance(exc, (AttribError, built_in)), f"{what} raised {type(exc).__name__} ({exc}), not a clear error"
+        )
+        demand(word in str(exc), f"the message for {what} does not speak of {word!r}: {exc}")
+    else:
+        demand(False, f"{what} was accepted")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,9 @@ from attrib.errors import InputError
 from attrib.testing import manners  # noqa: F401  adds its promises to the table
 from attrib.testing.bench import Bench, Broken, Factory
 from attrib.testing.probes import ProbeNet, probe_inputs
-from attrib.testing.promises import PROMISES, Promise
+from attrib.testing.promises import PROMISES
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def check_attribution(
     bench = _bench(method, layer, model, inputs, device)
     for promise in PROMISES:
         if promise.any_model or model is None:
-            yield _outcome(promise, bench)
+            yield outcome(promise.name, promise.check, bench)
 
 
 def assert_attribution(
@@ -82,9 +85,13 @@ def assert_attribution(
         >>> assert_attribution(GradCAM, "conv")
     """
     checks = list(check_attribution(method, layer, model=model, inputs=inputs, device=device))
+    raise_for(getattr(method, "__name__", repr(method)), checks)
+
+
+def raise_for(name: str, checks: Sequence[Check]) -> None:
+    """Raise `AssertionError` if any of ``checks``, of what is called ``name``, failed."""
     failed = [check for check in checks if not check.ok]
     if failed:
-        name = getattr(method, "__name__", repr(method))
         lines = "".join(f"\n- {check.name}: {check.message}" for check in failed)
         raise AssertionError(f"{name} breaks {len(failed)} of {len(checks)} promises:{lines}")
 
@@ -101,11 +108,12 @@ def _bench(
     return Bench(method, layer, net, x, tuple((2 * i + 1) % classes for i in range(len(x))))
 
 
-def _outcome(promise: Promise, bench: Bench) -> Check:
+def outcome(name: str, check: Callable[[T], None], bench: T) -> Check:
+    """Run one check, and say what came out."""
     try:
-        promise.check(bench)
+        check(bench)
     except Broken as broken:
-        return Check(promise.name, False, str(broken))
-    except Exception as exc:  # whatever a method raises is a finding about it
-        return Check(promise.name, False, f"it raised {type(exc).__name__}: {exc}")
-    return Check(promise.name, True)
+        return Check(name, False, str(broken))
+    except Exception as exc:  # whatever a plug-in raises is a finding about it
+        return Check(name, False, f"it raised {type(exc).__name__}: {exc}")
+    return Check(name, True)

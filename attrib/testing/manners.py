@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attrib.errors import AttribError
-from attrib.testing.bench import Bench, agree, demand
+from attrib.testing.bench import Bench, agree, causes, demand, listed, refused
 from attrib.testing.probes import Fuse, in_use, seeded
 from attrib.testing.promises import promise
 from attrib.testing.traces import ModelTrace, ProcessTrace, TensorTrace
 
-_UNUSUAL = 1_618_033  # a method that sets a seed of its own must not hit the state that it finds
+UNUSUAL = 1_618_033  # a method that sets a seed of its own must not hit the state that it finds
 
 
 @promise("input untouched")
@@ -25,7 +24,7 @@ def _input_untouched(bench: Bench) -> None:
     for x in (bench.x.clone(), learnt):
         trace = TensorTrace(x)
         bench.explain(x)
-        demand(not trace.changes(), f"of the caller's input: {_listed(trace.changes())}")
+        demand(not trace.changes(), f"of the caller's input: {listed(trace.changes())}")
 
 
 @promise("a model that writes into its input")
@@ -34,7 +33,7 @@ def _scribbling(bench: Bench) -> None:
     handle = model.register_forward_pre_hook(_double)
     trace = TensorTrace(x)
     maps = bench.explain(x, model=model)
-    demand(not trace.changes(), f"it got the caller's input, not a copy: {_listed(trace.changes())}")
+    demand(not trace.changes(), f"it got the caller's input, not a copy: {listed(trace.changes())}")
     handle.remove()
     model.register_forward_pre_hook(lambda _, args: (2 * args[0], *args[1:]))
     demand(agree(maps, bench.explain(model=model)), "the map is another than of a model that copies its input first")
@@ -49,15 +48,15 @@ def _model_untouched(bench: Bench) -> None:
     model = in_use(bench.fresh())
     trace = ModelTrace(model)
     bench.explain(model=model)
-    demand(not trace.changes(), _listed(trace.changes()))
+    demand(not trace.changes(), listed(trace.changes()))
 
 
 @promise("global state untouched")
 def _process_untouched(bench: Bench) -> None:
-    with seeded(_UNUSUAL):
+    with seeded(UNUSUAL):
         trace = ProcessTrace()
         bench.explain()
-        demand(not trace.changes(), _listed(trace.changes()))
+        demand(not trace.changes(), listed(trace.changes()))
 
 
 @promise("nothing left after errors")
@@ -74,56 +73,33 @@ def _errors(bench: Bench) -> None:
 def _survive(bench: Bench, fuse: Fuse) -> None:
     model, x = in_use(bench.fresh()), bench.x.clone()
     place = f"a {fuse.error.__name__} at module call {fuse.blow_at}"
-    with fuse.inside(model), seeded(_UNUSUAL):
+    with fuse.inside(model), seeded(UNUSUAL):
         traces = (ModelTrace(model), TensorTrace(x), ProcessTrace())
         try:
             bench.explain(x, model=model)
         except BaseException as exc:  # a Ctrl-C is one of the errors that are injected
-            demand(fuse.blown in list(_causes(exc)), f"after {place} it raised {exc!r} without naming the cause")
+            demand(fuse.blown in list(causes(exc)), f"after {place} it raised {exc!r} without naming the cause")
         else:
             demand(False, f"{place} was swallowed")
         changes = [change for trace in traces for change in trace.changes()]
-    demand(not changes, f"after {place}: {_listed(changes)}")
+    demand(not changes, f"after {place}: {listed(changes)}")
 
 
-def _causes(exc: BaseException | None) -> Iterator[BaseException]:
-    while exc is not None:
-        yield exc
-        exc = exc.__cause__ or exc.__context__
-
-
-def _listed(changes: list[str]) -> str:
-    more = f" and {len(changes) - 4} more" if len(changes) > 4 else ""
-    return "; ".join(changes[:4]) + more
-
-
-def _refused(run: Callable[[], Any], what: str, word: str, built_in: type[Exception] = ValueError) -> None:
-    """Demand an error made for users, with a message that contains ``word``."""
-    try:
-        run()
-    except Exception as exc:  # its kind is judged here
-        demand(
-            isinstance(exc, (AttribError, built_in)), f"{what} raised {type(exc).__name__} ({exc}), not a clear error"
-        )
-        demand(word in str(exc), f"the message for {what} does not speak of {word!r}: {exc}")
-    else:
-        demand(False, f"{what} was accepted")
-
-
-def _bad_targets(n: int) -> Iterator[object]:
+def bad_targets(n: int) -> Iterator[object]:
+    """Targets that no classifier has for ``n`` examples."""
     yield from (99, -1, None, "nonsense", True, 1.5, [], [0] * (n + 1), [True] * n, [0.5] * n)
     yield from (torch.full((n,), 0.5), np.full(n, 0.5), torch.zeros(n + 1, dtype=torch.long), np.zeros(n, dtype=bool))
 
 
 @promise("bad targets refused")
-def _targets_refused(bench: Bench) -> None:
+def _targetsrefused(bench: Bench) -> None:
     method = bench.method(bench.fresh())
-    for bad in _bad_targets(len(bench.x)):
-        _refused(lambda bad=bad: method.attribute(bench.x, target=bad, **bench.call), f"target {bad!r}", "target")  # type: ignore[misc]
+    for bad in bad_targets(len(bench.x)):
+        refused(lambda bad=bad: method.attribute(bench.x, target=bad, **bench.call), f"target {bad!r}", "target")  # type: ignore[misc]
 
 
 @promise("bad inputs refused")
-def _inputs_refused(bench: Bench) -> None:
+def _inputsrefused(bench: Bench) -> None:
     hole = bench.x.clone()
     hole.view(-1)[0] = float("nan")
     bad: dict[str, Any] = {
@@ -133,17 +109,17 @@ def _inputs_refused(bench: Bench) -> None:
         "a list": [1.0],
     }
     for what, x in bad.items():
-        _refused(lambda x=x: bench.explain(x), what, "inputs")  # type: ignore[misc]
+        refused(lambda x=x: bench.explain(x), what, "inputs")  # type: ignore[misc]
 
 
 @promise("unknown layer refused")
-def _layer_refused(bench: Bench) -> None:
+def _layerrefused(bench: Bench) -> None:
     method, target = bench.method(bench.fresh()), list(bench.targets)
     run = lambda: method.attribute(bench.x, target=target, layer="nowhere")  # noqa: E731
-    _refused(run, "layer 'nowhere'", "nowhere", LookupError)
+    refused(run, "layer 'nowhere'", "nowhere", LookupError)
 
 
 @promise("inference_mode refused in words")
 def _inference_mode(bench: Bench) -> None:
     with torch.inference_mode():
-        _refused(bench.explain, "torch.inference_mode()", "inference_mode", RuntimeError)
+        refused(bench.explain, "torch.inference_mode()", "inference_mode", RuntimeError)

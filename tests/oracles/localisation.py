@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import pairwise, permutations
 from math import hypot, log
 
 Picture = list[list[float]]
@@ -48,11 +48,8 @@ def pixel_auc(picture: Picture, mask: Mask) -> float:
 def orders(picture: Picture, mask: Mask) -> list[list[bool]]:
     """For every order of the pixels from the highest to the lowest: which of them are inside, one after the other."""
     pixels = [(value, here) for line, row in zip(picture, mask, strict=True) for value, here in zip(line, row, strict=True)]  # fmt: skip  # noqa: E501
-    found = []
-    for order in permutations(pixels):
-        if all(a[0] >= b[0] for a, b in zip(order, order[1:], strict=False)):
-            found.append([here for _, here in order])
-    return found
+    falling = [order for order in permutations(pixels) if all(a[0] >= b[0] for a, b in pairwise(order))]
+    return [[here for _, here in order] for order in falling]
 
 
 def rank_accuracy(picture: Picture, mask: Mask) -> float:
