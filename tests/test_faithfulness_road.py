@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from attrib.core import Ranked
 from attrib.errors import InputError
 from attrib.metrics import ROAD, Protocol, RoadLerf, RoadMorf
-from attrib.metrics.impute import impute
+from attrib.metrics.impute import _around, _System, impute
 from attrib.metrics.road import Imputed
 from attrib.registry import METRICS
 from tests import nets
@@ -90,6 +90,30 @@ def test_large_smooth_holes_are_filled_in_to_the_precision_that_is_said() -> Non
     keep = torch.zeros(1, 1, 96, 96, dtype=DOUBLE)
     keep[..., 40:60, 10:30] = 1  # nine tenths of the picture are missing, in one piece
     assert_close(impute(x, keep), impute(x, keep, 1e-13), rtol=0, atol=2e-5 * float(x.abs().max()))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 63), (5, 200), (200, 5), (1, 30), (30, 2)])
+@pytest.mark.parametrize("kind", ["blob", "noise"])
+def test_it_takes_some_twenty_rounds_whatever_is_missing(
+    size: tuple[int, int], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = []
+    roughly = _System.solved_roughly
+
+    def noted(self: _System, rest: Tensor) -> Tensor:
+        rounds.append(self.hole.shape[2:] == size)
+        return roughly(self, rest)
+
+    monkeypatch.setattr(_System, "solved_roughly", noted)
+    x = nets.batch(1, *size, dtype=DOUBLE)
+    order = x[:, :1] if kind == "noise" else nn.functional.interpolate(x[:, :1, :3, :3], size, mode="bilinear")
+    for share in (0.1, 0.5, 0.9):
+        rounds.clear()
+        keep = (order <= order.quantile(1 - share)).to(DOUBLE)
+        filled = impute(x, keep)
+        assert sum(rounds) <= 25
+        left = (1 - keep) * (_around(torch.ones_like(keep)) * filled - _around(filled))
+        assert left.norm() <= 2e-6 * ((1 - keep) * _around(x * keep)).norm()
 
 
 # --- the numbers -------------------------------------------------------------------------------------------------
