@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from attrib import METHODS
+from attrib import METHODS, METRICS, metrics
 
 Test = TypeVar("Test", bound=Callable[..., None])
 PINNED: list[tuple[str, str]] = []
@@ -24,10 +24,15 @@ def pins(method: str, *starts: str) -> Callable[[Test], Test]:
 
 
 def section(method: str, title: str) -> str:
-    """What the docstring of a method says under ``title:``, up to the next section."""
-    text = inspect.getdoc(METHODS[method]) or ""
+    """What the docstring of a method, or a metric, says under ``title:``, up to the next section."""
+    text = inspect.getdoc(_described(method)) or ""
     found = re.search(rf"^{title}:(.*?)(?=^[A-Z][a-z]+:|\Z)", text, re.MULTILINE | re.DOTALL)
     return found.group(1).strip() if found else ""
+
+
+def _described(name: str) -> Any:
+    """A method or metric by its name, a class of metrics by that of the class."""
+    return METHODS[name] if name in METHODS else METRICS[name] if name in METRICS else getattr(metrics, name)
 
 
 def lines(method: str) -> list[str]:

@@ -17,6 +17,7 @@ from attrib.errors import InputError
 from attrib.metrics import Protocol
 from attrib.registry import METRICS
 from tests import nets
+from tests.conventions import PINNED, lines, pins
 from tests.oracles import localisation as oracle
 from tests.tiny import FEW
 
@@ -43,6 +44,8 @@ def test_they_equal_a_literal_computation(values: list[int]) -> None:
     assert float(score("entropy", maps)) == pytest.approx(oracle.entropy(maps[0, 0].tolist()), abs=1e-9)
 
 
+@pins("sparseness", "a uniform map has 0")
+@pins("entropy", "grows with the number of pixels")
 def test_uniform_maps_and_single_pixels_have_known_values() -> None:
     uniform = torch.full((1, 1, 5, 4), -0.7, dtype=torch.float64)
     assert float(score("sparseness", uniform)) == pytest.approx(0, abs=1e-12)
@@ -52,6 +55,7 @@ def test_uniform_maps_and_single_pixels_have_known_values() -> None:
     assert float(score("entropy", uniform, normalised=True)) == pytest.approx(1)
 
 
+@pins("entropy", "a uniform map has ``ln n``")
 def test_k_equal_pixels_are_as_spread_as_k_pixels() -> None:
     maps = torch.zeros(1, 1, 5, 4)
     maps.view(-1)[[2, 3, 11, 19]] = torch.tensor([1.0, -1.0, 1.0, 1.0])
@@ -59,6 +63,7 @@ def test_k_equal_pixels_are_as_spread_as_k_pixels() -> None:
     assert float(score("sparseness", maps)) == pytest.approx(1 - 4 / 20)
 
 
+@pins("sparseness", "does not change with the scale")
 @pytest.mark.parametrize("name", NAMES)
 def test_scale_and_places_do_not_matter(name: str) -> None:
     maps = torch.randn(3, 1, 6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -66,6 +71,7 @@ def test_scale_and_places_do_not_matter(name: str) -> None:
     assert_close(score(name, maps.flip(2).roll(2, 3)), score(name, maps))
 
 
+@pins("Descriptor", "signs are dropped")
 @pytest.mark.parametrize("name", NAMES)
 def test_signs_are_dropped_unless_the_protocol_keeps_the_positive_part(name: str) -> None:
     maps = torch.randn(3, 1, 6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -76,6 +82,7 @@ def test_signs_are_dropped_unless_the_protocol_keeps_the_positive_part(name: str
     assert_close(score(name, two, Protocol(channels="l2")), score(name, maps))
 
 
+@pins("Descriptor", "NaN where the map is zero")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_zero_map_and_one_that_is_not_finite_are_undefined(name: str) -> None:
     maps = torch.ones(4, 1, 5, 4)
@@ -85,6 +92,7 @@ def test_a_zero_map_and_one_that_is_not_finite_are_undefined(name: str) -> None:
     assert score(name, one_pixel(), Protocol(sign="positive")).isnan().tolist() == [True]
 
 
+@pins("Descriptor", "maps of a layer are resized")
 def test_upsampling_makes_a_map_less_concentrated() -> None:
     coarse = one_pixel().abs()
     assert float(score("sparseness", coarse, size=(50, 40))) < float(score("sparseness", coarse)) - 0.05
@@ -92,6 +100,7 @@ def test_upsampling_makes_a_map_less_concentrated() -> None:
     assert next(spread) > next(spread) + 0.3
 
 
+@pins("Descriptor", "a descriptor: nothing is ranked by it")
 def test_random_spikes_are_sparser_than_the_truth_so_nothing_is_ranked_by_descriptors() -> None:
     truth, spikes = torch.zeros(1, 1, 20, 20), torch.zeros(1, 1, 20, 20)
     truth[..., 5:12, 5:12], spikes.view(-1)[torch.tensor([3, 77, 351])] = 1, 1
@@ -105,3 +114,10 @@ def test_random_spikes_are_sparser_than_the_truth_so_nothing_is_ranked_by_descri
     assert found.manifest["metrics"]["entropy"]["descriptor"] is True
     with pytest.raises(InputError, match="metric must be one that says which map is better; got 'entropy'"):
         found.best("entropy")
+
+
+def test_every_line_of_their_conventions_is_pinned() -> None:
+    for name in [*NAMES, "Descriptor"]:
+        starts = [start for pinned, start in PINNED if pinned == name]
+        assert [line for line in lines(name) if not line.startswith(tuple(starts))] == []
+        assert [start for start in starts if not any(line.startswith(start) for line in lines(name))] == []

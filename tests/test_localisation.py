@@ -17,6 +17,7 @@ from attrib.core.reduce import upsample
 from attrib.errors import InputError, ShapeError
 from attrib.metrics import Protocol, iou_curve
 from attrib.registry import METRICS
+from tests.conventions import PINNED, lines, pins
 from tests.oracles import localisation as oracle
 
 NAMES = ["pointing", "energy", "rank_accuracy", "pixel_auc", "iou", "iou_area"]
@@ -47,6 +48,10 @@ def score(name: str, maps: Tensor, masks: Tensor, protocol: Any = "default", **m
 # --- oracles
 
 
+@pins("pointing", "1 for a hit")
+@pins("energy", "in [0, 1]; higher is better")
+@pins("iou", "in [0, 1]; higher is better. All thresholds")
+@pins("MaskMetric", "maps of a layer are resized", "the model is not run")
 @pytest.mark.parametrize("coarse", [False, True])
 def test_metrics_equal_a_literal_computation(coarse: bool) -> None:
     masks = some_masks()
@@ -71,6 +76,9 @@ few = st.lists(st.integers(-1, 2), min_size=6, max_size=6)
 some = st.lists(st.booleans(), min_size=6, max_size=6).filter(any)
 
 
+@pins("pointing", "several highest points")
+@pins("rank_accuracy", "only the order counts. Equal values")
+@pins("iou", "`iou_curve` gives")
 @given(values=few, inside=some)
 @settings(max_examples=40, deadline=None)
 def test_ties_count_by_their_mean_over_all_orders(values: list[int], inside: list[bool]) -> None:
@@ -84,6 +92,7 @@ def test_ties_count_by_their_mean_over_all_orders(values: list[int], inside: lis
     assert float(score("pointing", maps, masks, tolerance=0)) == oracle.pointing(picture, mask, 0)
 
 
+@pins("pixel_auc", "only the order counts; equal values")
 @given(values=few, inside=some)
 @settings(max_examples=25, deadline=None)
 def test_pixel_auc_is_that_of_scikit_learn(values: list[int], inside: list[bool]) -> None:
@@ -97,6 +106,8 @@ def test_pixel_auc_is_that_of_scikit_learn(values: list[int], inside: list[bool]
 # --- the truth, its inverse, and chance
 
 
+@pins("iou_area", "in [0, 1]; higher is better")
+@pins("rank_accuracy", "in [0, 1]; higher is better")
 @pytest.mark.parametrize("name", NAMES)
 def test_the_mask_itself_is_the_best_map_and_its_inverse_the_worst(name: str) -> None:
     masks = some_masks(6)
@@ -118,6 +129,7 @@ def chance(name: str, masks: Tensor) -> Tensor:
     return torch.full_like(area, 0.5) if name == "pixel_auc" else area
 
 
+@pins("pixel_auc", "in [0, 1]; higher is better; chance is 0.5")
 @pytest.mark.parametrize("name", ["energy", "rank_accuracy", "pixel_auc"])
 def test_random_maps_score_chance(name: str) -> None:
     masks = some_masks(3).repeat_interleave(300, 0)
@@ -133,6 +145,16 @@ def test_a_random_map_points_at_the_object_as_often_as_its_area_says() -> None:
     assert abs(found - area) < 4 * (area * (1 - area) / 2000) ** 0.5
 
 
+@pins("pointing", "chance is the area of the mask, widened")
+def test_chance_to_point_at_an_object_is_its_area_widened_by_the_tolerance() -> None:
+    masks, flat = some_masks(), torch.zeros(4, 1, 12, 10)
+    expected = [oracle.pointing(flat[0, 0].tolist(), mask.tolist(), 2) for mask in masks]
+    found = score("pointing", flat, masks, tolerance=0.2)
+    assert found.tolist() == pytest.approx(expected)
+    assert (found > masks.flatten(1).double().mean(1)).all()
+
+
+@pins("iou", "never below the area of the mask")
 @pytest.mark.parametrize("name", ["pointing", "rank_accuracy", "pixel_auc", "energy", "iou"])
 def test_a_constant_map_has_exactly_chance(name: str) -> None:
     masks, made = some_masks(), {"tolerance": 0.0} if name == "pointing" else {}
@@ -160,6 +182,7 @@ def test_inside_and_outside_share_the_energy_and_the_pairs(seed: int) -> None:
 # --- what goes wrong elsewhere
 
 
+@pins("MaskMetric", "NaN where the mask is empty")
 @pytest.mark.parametrize("name", NAMES)
 def test_an_empty_mask_is_undefined_and_not_a_hit(name: str) -> None:
     masks = some_masks()
@@ -192,6 +215,7 @@ def test_several_highest_points_are_not_a_hit_because_one_of_them_is() -> None:
     assert float(score("pointing", maps, masks, tolerance=0)) == 0.25
 
 
+@pins("pointing", "``tolerance`` is a share of the shorter side")
 def test_the_default_tolerance_is_fifteen_pixels_of_224_and_scales_with_the_image() -> None:
     masks, maps = torch.zeros(2, 224, 224, dtype=torch.bool), torch.zeros(2, 1, 224, 224)
     masks[:, 100, 100] = True
@@ -203,6 +227,8 @@ def test_the_default_tolerance_is_fifteen_pixels_of_224_and_scales_with_the_imag
     assert score("pointing", small, spot).tolist() == [1, 0]
 
 
+@pins("energy", "negative values count as nothing")
+@pins("MaskMetric", "maps of a layer are resized")
 @pytest.mark.parametrize("sign", ["signed", "positive", "absolute"])
 def test_sign_and_channels_are_those_of_the_protocol(sign: str) -> None:
     masks = some_masks()
@@ -215,6 +241,7 @@ def test_sign_and_channels_are_those_of_the_protocol(sign: str) -> None:
         assert torch.equal(same, score(name, maps, masks, Protocol(sign=sign, channels="mean")))  # type: ignore[arg-type]
 
 
+@pins("energy", "chance is the area ``a``")
 def test_energy_normalised_is_zero_by_chance_and_one_at_best() -> None:
     masks = some_masks()
     assert_close(score("energy", torch.ones(4, 1, 12, 10), masks, normalised=True), torch.zeros(4).double())
@@ -223,6 +250,9 @@ def test_energy_normalised_is_zero_by_chance_and_one_at_best() -> None:
     assert_close(score("energy", (~masks)[:, None].double(), masks, normalised=True), -area / (1 - area))
 
 
+@pins("pixel_auc", "NaN also where the object fills")
+@pins("energy", "NaN where nothing is positive")
+@pins("iou_area", "normalised, NaN also")
 def test_what_an_object_that_fills_the_image_leaves_defined() -> None:
     whole = torch.ones(4, 12, 10, dtype=torch.bool)
     for name in ("pointing", "energy", "rank_accuracy", "iou"):
@@ -231,8 +261,10 @@ def test_what_an_object_that_fills_the_image_leaves_defined() -> None:
     assert score("energy", noise(), whole, normalised=True).isnan().all()
     assert score("iou_area", noise(), whole, normalised=True).isnan().all()
     assert_close(score("iou_area", noise(), whole), torch.full((4,), 0.5).double())
+    assert score("energy", -noise().abs(), some_masks()).isnan().all()
 
 
+@pins("iou_area", "even a map equal to the mask stays below 1")
 def test_the_area_under_the_overlap_of_a_perfect_map_is_known() -> None:
     masks = torch.zeros(1, 100, 100, dtype=torch.bool)
     masks[:, :20] = True
@@ -264,3 +296,10 @@ def test_wrong_arguments_are_named(given: dict[str, Any], error: type[Exception]
 def test_a_negative_tolerance_is_refused() -> None:
     with pytest.raises(InputError, match="tolerance must be a finite number"):
         METRICS["pointing"](tolerance=-0.1)
+
+
+def test_every_line_of_their_conventions_is_pinned() -> None:
+    for name in [*NAMES, "MaskMetric"]:
+        starts = [start for pinned, start in PINNED if pinned == name]
+        assert [line for line in lines(name) if not line.startswith(tuple(starts))] == []
+        assert [start for start in starts if not any(line.startswith(start) for line in lines(name))] == []
