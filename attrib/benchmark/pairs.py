@@ -70,13 +70,16 @@ class Pair:
     possible: bool
 
     def __str__(self) -> str:
-        d = f"d_z={self.effect.d_z:+.2f}, r={self.effect.rank_biserial:+.2f}, p={self.p:.2g}, n={self.test.pairs}"
-        if not self.possible:
-            return f"{self.a} and {self.b}: too few images to tell ({d})"
         if self.better is None:
-            return f"{self.a} and {self.b}: no difference shown ({d})"
-        worse = self.b if self.better == self.a else self.a
-        return f"{self.better} is better than {worse} (by {abs(self.test.difference):.3f}; {self.a} - {self.b}: {d})"
+            how = "no difference shown" if self.possible else "too few images to tell"
+            return f"{self.a} and {self.b}: {how} ({self._words(1)})"
+        turn, worse = (1, self.b) if self.better == self.a else (-1, self.a)
+        return f"{self.better} is better than {worse} ({self._words(turn)})"
+
+    def _words(self, turn: int) -> str:
+        found, effect = self.test, self.effect
+        size = f"{turn * found.difference:+.3g}, d_z={turn * effect.d_z:+.2f}, r={turn * effect.rank_biserial:+.2f}"
+        return f"{size}, p={self.p:.2g}, n={found.pairs}{f', {found.undefined} undefined' * bool(found.undefined)}"
 
 
 @dataclass(frozen=True)
@@ -231,7 +234,7 @@ def compare_pairs(
         >>> scores = [[0.1, 0.3], [0.2, 0.5], [0.1, 0.2], [0.3, 0.4], [0.2, 0.6], [0.0, 0.3]]
         >>> for pair in compare_pairs(scores, ["occlusion", "random"], higher_is_better=False).every:
         ...     print(pair)
-        occlusion is better than random (by 0.233; occlusion - random: d_z=+1.93, r=+1.00, p=0.031, n=6)
+        occlusion is better than random (+0.233, d_z=+1.93, r=+1.00, p=0.031, n=6)
     """
     scores, alpha = as_table(values, methods, at_least=2), open_unit("alpha", alpha)
     sides = (scores if higher_is_better else -scores).T

@@ -225,9 +225,9 @@ class StudyResult:
             told |= {metric: one.mean, f"{metric}_low": one.low, f"{metric}_high": one.high}
             told |= {f"{metric}_undefined": one.undefined}
         told["not_better_than"] = self.unbeaten(row) if row in self.methods else None
-        return told | self._cost(row)
+        return told | self.cost(row)
 
-    def _cost(self, row: str) -> dict[str, float | None]:
+    def cost(self, row: str) -> dict[str, float | None]:
         """Passes and seconds for each map, and the highest memory in MB."""
         pc = checks.require("pyarrow.compute", "a study", "study")
         found = self.costs.filter(pc.equal(self.costs["method"], row)).to_pydict()
