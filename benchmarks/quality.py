@@ -8,6 +8,7 @@ Needs the folder of real networks and photos that the tests use (environment var
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,10 +39,10 @@ RESULTS = speed.HERE / "results" / "quality.json"
 SIDE = 2  # photos along each side of a grid
 # Settings at which every method takes seconds per image; they are written into the results.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "kernel_shap": {"n_samples": 200},
-    "lime": {"n_samples": 200},
-    "rise": {"n": 500},
-    "shapley_sampling": {"n_samples": 5},
+    "kernel_shap": {"n_samples": 100},
+    "lime": {"n_samples": 100},
+    "rise": {"n": 300},
+    "shapley_sampling": {"n_samples": 2},
 }
 
 
@@ -103,15 +104,23 @@ def played(make: Callable[[], Attribution], scenes: Sequence[Scene]) -> dict[str
     try:
         method = make()
         with count() as cost:
-            found = [energy(method.attribute(scene.x, scene.target), scene.inside) for scene in scenes]
+            maps = [method.attribute(scene.x, scene.target) for scene in scenes]
     except AttribError as exc:
         return {"refused": f"{type(exc).__name__}: {exc}"}
+    took = time.perf_counter() - begin
     return {
-        "energy": found,
-        "seconds": (time.perf_counter() - begin) / len(scenes),
+        "energy": [energy(one, scene.inside) for one, scene in zip(maps, scenes, strict=True)],
+        "auc": [_auc(one, scene) for one, scene in zip(maps, scenes, strict=True)],
+        "seconds": took / len(scenes),
         "forwards": cost.forwards / len(scenes),
         "backwards": cost.backwards / len(scenes),
     }
+
+
+def _auc(maps: Tensor, scene: Scene) -> float:
+    """How likely a pixel inside is above one outside; 0.5 is chance, also where a map's zero means nothing."""
+    model = torch.nn.Identity()  # not asked
+    return float(METRICS["pixel_auc"]().score(model, scene.x, scene.target, maps, masks=scene.inside[None]))
 
 
 def measured(name: str, methods: Sequence[str], number: int, cell: int, seed: int) -> list[dict[str, Any]]:
@@ -124,46 +133,60 @@ def measured(name: str, methods: Sequence[str], number: int, cell: int, seed: in
     games["mask"] = masked(net, 4 * number)
     made = {m: partial(METHODS[m], net.model, **OPTIONS.get(m, {})) for m in methods}
     made |= {f"control: {c}": partial(CONTROLS[c], net.model) for c in CONTROLS}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for label, make in made.items():
         rows.append({"net": name, "method": label} | {game: played(make, scenes) for game, scenes in games.items()})
-        print(name, label, *(_words(rows[-1][game]) for game in games), file=sys.stderr)
+        took = f"{rows[-1]['grid'].get('seconds', 0):.1f} s"
+        print(name, label, *(_words(rows[-1][game]) for game in games), took, file=sys.stderr)
     area = [float(scene.inside.double().mean()) for scene in games["mask"]]
-    return [{"net": name, "method": "chance", "grid": {"energy": [0.25]}, "mask": {"energy": area}}, *rows]
+    chance = {"grid": {"energy": [0.25], "auc": [0.5]}, "mask": {"energy": area, "auc": [0.5]}}
+    return [{"net": name, "method": "chance", **chance}, *rows]
 
 
-def _words(game: Mapping[str, Any]) -> str:
-    values = [value for value in game.get("energy", ()) if value is not None]
+def _words(game: Mapping[str, Any], what: str = "energy") -> str:
+    values = [value for value in game.get(what, ()) if value is not None]
     if not values:
         return "refused" if "refused" in game else "undefined"
     if len(values) < 2:
         return amount(values[0])
     interval = bootstrap_interval(values)
-    undefined = len(game["energy"]) - len(values)
+    undefined = len(game[what]) - len(values)
     return f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]" + (
         f" ({undefined} empty)" if undefined else ""
     )
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line per method, the best in the grid first."""
-    nets = list(dict.fromkeys(row["net"] for row in rows))
-    found = {(row["net"], row["method"]): row for row in rows}
-    methods = sorted(dict.fromkeys(row["method"] for row in rows), key=lambda m: -_mean(found.get((nets[0], m))))
+    """One table per network: a line per method, the best in the grid first."""
+    return "\n\n".join(f"{net}:\n\n{_table([row for row in rows if row['net'] == net])}" for net in _nets(rows))
+
+
+def _nets(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(row["net"] for row in rows))
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = []
-    for method in methods:
-        line = {"method": method}
-        for net in nets:
-            row = found[net, method]
-            line |= {f"{net}: grid": _words(row["grid"]), f"{net}: mask": _words(row["mask"])}
-            line |= {f"{net}: s": f"{row['grid']['seconds']:.2g}" if "seconds" in row["grid"] else "-"}
-        lines.append(line)
+    for row in sorted(rows, key=_mean, reverse=True):
+        grid, mask = row["grid"], row["mask"]
+        line = {"method": row["method"], "energy in cell": _words(grid), "AUC of cell": _words(grid, "auc")}
+        line |= {"energy in mask": _words(mask), "AUC of mask": _words(mask, "auc")}
+        lines.append(line | {"seconds": f"{grid['seconds']:.2g}" if "seconds" in grid else "-"})
     return text_table(lines, markdown=True)
 
 
-def _mean(row: Mapping[str, Any] | None) -> float:
-    values = [v for v in (row or {}).get("grid", {}).get("energy", ()) if v is not None]
+def _mean(row: Mapping[str, Any]) -> float:
+    values = [v for v in row["grid"].get("energy", ()) if v is not None]
     return float(np.mean(values)) if values else -1.0
+
+
+def _joined(before: Mapping[str, Any], rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Earlier rows of other networks and methods, and the new ones."""
+    same = [before["settings"][name] == settings[name] for name in ("grids", "cell", "seed")]
+    if not all(same):
+        raise SystemExit("--keep needs the grids, cell and seed of the earlier results.")
+    new = {(row["net"], row["method"]) for row in rows}
+    return [row for row in before["rows"] if (row["net"], row["method"]) not in new] + rows
 
 
 def page(results: Mapping[str, Any]) -> str:
@@ -187,6 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--threads", type=int, default=torch.get_num_threads())
     made.add_argument("--out", type=Path, default=RESULTS)
+    made.add_argument("--keep", action="store_true", help="keep what --out says of other networks and methods")
     made.add_argument("--table", type=Path, nargs="?", const=speed.HERE / "README.md", help="update this page's table")
     args = made.parse_args(argv)
     before = torch.get_num_threads()
@@ -197,6 +221,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(before)
     settings: dict[str, Any] = {name: getattr(args, name) for name in ("grids", "cell", "seed", "threads")}
     settings["options"] = {m: {k: repr(v) for k, v in o.items()} for m, o in OPTIONS.items()}
+    if args.keep and args.out.exists():
+        rows = _joined(json.loads(args.out.read_text()), rows, settings)
     results = {"metadata": speed.metadata("cpu"), "settings": settings, "rows": rows}
     speed.write(args.out, results)
     print(table(rows))
