@@ -1,7 +1,7 @@
 """Metrics: one number per example, with its direction and protocol; importing this package registers them."""
 
 from attrib.metrics.asking import AskingMetric
-from attrib.metrics.average_drop import AverageDrop, AverageGain, IncreaseInConfidence
+from attrib.metrics.average_drop import AverageDrop, AverageGain, IncreaseInConfidence, ThroughMap
 from attrib.metrics.base import Metric
 from attrib.metrics.complexity import Descriptor, Entropy, Sparseness
 from attrib.metrics.curves import curves
@@ -16,7 +16,7 @@ from attrib.metrics.pointing import Pointing
 from attrib.metrics.protocol import Protocol, as_protocol
 from attrib.metrics.ranked import PixelAUC, RankAccuracy
 from attrib.metrics.readings import Curve, Curves
-from attrib.metrics.road import ROAD, RoadLerf, RoadMorf
+from attrib.metrics.road import ROAD, RoadLerf, RoadMetric, RoadMorf
 from attrib.metrics.sensitivity_n import SensitivityN
 
 __all__ = [
@@ -49,9 +49,11 @@ __all__ = [
     "RankAccuracy",
     "RawInfidelity",
     "RoadLerf",
+    "RoadMetric",
     "RoadMorf",
     "SensitivityN",
     "Sparseness",
+    "ThroughMap",
     "as_protocol",
     "curves",
     "iou_curve",
