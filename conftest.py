@@ -40,9 +40,10 @@ def _examples(doctest_namespace: dict[str, Any]) -> None:
 @pytest.fixture(autouse=True)
 def _methods_as_found() -> Iterator[None]:
     """Forget what a test or an example registers."""
-    from attrib.registry import METHODS
+    from attrib.registry import METHODS, METRICS
 
-    before = set(METHODS)
+    before = {registry: set(registry) for registry in (METHODS, METRICS)}
     yield
-    for name in set(METHODS) - before:
-        METHODS.remove(name)
+    for registry, names in before.items():
+        for name in set(registry) - names:
+            registry.remove(name)
