@@ -165,6 +165,8 @@ class TestDataSets:
         assert [one.label for one in found] == [1, None]
         assert pixels(found[1].image) == pixels(picture(1))
         assert found.portable is (way == "disk")
+        bare = open_samples(made.remove_columns("fine"), columns={"image": "img"})
+        assert (bare.labels, bare[0].label) == ((None, None), None)
 
     @pytest.mark.parametrize("given", [3, object(), [3.5], []])
     def test_what_is_no_data_is_refused(self, given: Any) -> None:

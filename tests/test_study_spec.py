@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attrib.errors import AttribError, InputError, RegistryError, TargetError
-from attrib.io import load_model
+from attrib.io import load_model, open_samples
 from attrib.metrics import Metric, Protocol
 from attrib.registry import METRICS
 from attrib.study import Study
@@ -89,6 +90,16 @@ def test_a_hash_is_the_same_in_another_process(table: Path) -> None:
         [sys.executable, "-c", code, str(table)], capture_output=True, text=True, cwd=studies.ROOT, check=True
     )
     assert done.stdout.strip() == studies.make(table).hash
+
+
+def test_a_study_can_be_sent_to_another_process_also_with_a_module(table: Path, tmp_path: Path) -> None:
+    named = studies.make(table)
+    for study in (named, Study.from_spec(named.spec), Study(studies.network(), str(table), ["saliency"])):
+        assert len(study.hash) == 64  # which reads the data
+        assert pickle.loads(pickle.dumps(study)) == study  # noqa: S301
+    alive = Study(studies.network(), open_samples({"one": picture()}), ["saliency"])
+    with pytest.raises(InputError, match="to be read again elsewhere"):
+        pickle.loads(pickle.dumps(alive))  # noqa: S301
 
 
 def test_equal_protocols_are_equal_however_they_are_said(table: Path) -> None:

@@ -45,10 +45,8 @@ def _from_columns(found: Any, columns: Mapping[str, str], spec: dict[str, Any]) 
     column = {"image": next(iter(pictures), "image"), **({"label": classes[0]} if classes else {}), **column}
     if column["image"] not in features:
         raise InputError(f"data must have a column of pictures; it has {features}. Say columns={{'image': ...}}.")
-    kept = found[column["label"]] if "label" in column else None
-    labels = (
-        None if kept is None else tuple(None if one == -1 else plain_label(one) for one in kept)
-    )  # -1: not labelled
+    kept = found[column["label"]] if "label" in column else [-1] * len(found)
+    labels = tuple(None if one == -1 else plain_label(one) for one in kept)  # -1 means not labelled
     names = tuple(map(str, found[column["name"]])) if "name" in column else _numbered(len(found))
 
     def read(index: int) -> Sample:

@@ -81,6 +81,9 @@ class Samples(Sequence[Sample]):
     def __iter__(self) -> Iterator[Sample]:
         return map(self.read, range(len(self)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return samples_again, (dict(self.spec),)  # read again: what lives in one process only says so
+
     @property
     def digest(self) -> str:
         """SHA-256 over names and known labels: equal for equal lists of pictures."""

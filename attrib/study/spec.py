@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -174,6 +174,10 @@ class Study:
     def hash(self) -> str:
         """SHA-256 of the spec."""
         return hashed(self.spec)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was asked, without what was read for it."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Study) and self.hash == other.hash
