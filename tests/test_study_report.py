@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from attrib.benchmark import beats, bootstrap_interval, compare_pairs, rank_methods
+from attrib.cli import main
 from attrib.errors import InputError, OutputError
 from attrib.study import StudyResult, Summary, load_study, summarise, summarise_scores, summary_table, write_report
 from attrib.study.report_words import findings, legend
@@ -280,6 +282,14 @@ def test_a_report_lies_beside_the_results_and_replaces_an_older_one_only(study: 
     with pytest.raises(OutputError, match="must be new, empty or a report"):
         write_report(study, taken)
     assert files(taken) == {"summary.json": b"{}"}
+    assert {path.name for path in place.parent.iterdir() if "report" in path.name} == {"report"}
+
+
+def test_of_several_processes_that_report_at_once_any_may_win(study: StudyResult, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: write_report(study, tmp_path / "report", figures=False), range(8)))
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+    assert set(files(tmp_path / "report")) == {"table.txt", "table.md", "table.tex", "summary.json"}
 
 
 def test_a_study_goes_on_after_a_report(tmp_path: Path) -> None:
@@ -297,3 +307,17 @@ def test_figures_are_pictures_that_show_something(study: StudyResult, tmp_path: 
         with Image.open(path) as picture:
             assert picture.width >= 800
             assert len(np.unique(np.asarray(picture.convert("L")))) > 10
+
+
+def test_the_command_writes_the_report_and_writes_it_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, table = tmp_path / "out", studies.photos(tmp_path / "photos", 4)
+    given = ["--model", studies.MODEL, "--data", str(table), "--methods", "saliency,gradcam", "--metrics", "srg"]
+    assert main(["benchmark", *given, "--out", str(out), "--shard-size", "2", "--shard", "0/2"]) == 0
+    assert not (out / "report").exists()
+    assert main(["benchmark", *given, "--out", str(out), "--shard-size", "2", "--shard", "1/2"]) == 0
+    assert f"report: {out / 'report'}" in capsys.readouterr().err
+    first = files(out / "report")
+    (out / "report" / "table.tex").unlink()
+    assert main(["benchmark", "--report", "--out", str(out), "--quiet"]) == 0
+    assert files(out / "report") == first
+    assert "report:" not in capsys.readouterr().err

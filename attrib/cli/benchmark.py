@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,8 @@ from attrib.errors import InputError
 
 if TYPE_CHECKING:
     from attrib.study import RunOptions, Study, StudyResult
+
+log = logging.getLogger("attrib")
 
 KEPT = "finished shards are kept, and the same command goes on from there"
 
@@ -57,7 +60,9 @@ def benchmark_command(  # noqa: PLR0913  a command has as many arguments as it h
     resume: Annotated[bool, typer.Option("--resume/--new", help="Go on in DIR, or refuse one with results.")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first failure.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Go on with other versions or another device.")] = False,
-    report: Annotated[bool, typer.Option("--report", help="Compute nothing: print what is in DIR.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Compute nothing: print what is in DIR, and write its report anew.")
+    ] = False,
     device: options.DeviceOption = None,
     seed: options.SeedOption = 0,
     json: options.JsonOption = False,
@@ -131,7 +136,14 @@ def _part(text: str) -> tuple[int, int]:
 
 
 def show(found: StudyResult, *, as_json: bool, partly: bool = False) -> int:
-    """Print a result; return the exit code: 1 if anything failed, or is missing that should be there."""
+    """Print a result, write its report; return the exit code: 1 if anything failed, or is missing that should be there.
+
+    Of several jobs only the last one, that finds everything there, writes a report.
+    """
     told = {**found.manifest, "table": found.table(), "failures": found.failures.to_pylist(), "missing": found.missing}
     prepare.say(told, lambda _: found.to_text(), as_json=as_json)
+    if not (partly and found.missing):
+        from attrib.study import write_report
+
+        log.info("report: %s", write_report(found))
     return 1 if len(found.failures) or (found.missing and not partly) else 0

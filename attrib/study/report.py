@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -55,30 +58,48 @@ def write_report(
         OutputError: ``folder`` holds something that is not a report, or cannot be written.
     """
     place = Path(found.store.folder / "report" if folder is None else folder).expanduser().absolute()
-    old = _old_report(place)
+    _refuse_others(place)
     summary = summarise(found, correction=correction, alpha=alpha)
-    with new_directory(place.with_name(f".{place.name}.new") if old else place) as work:
+    made = place.with_name(f".{place.name}.{secrets.token_hex(4)}.new")
+    with new_directory(made) as work:
         for name, text in _texts(found, summary).items():
             write_text(work, name, text)
         if figures:
             _draw(found, summary, work / "figures")
-    if old:
-        with writing(place):
-            shutil.rmtree(place)
-            place.with_name(f".{place.name}.new").rename(place)
+    with writing(place):
+        _put(made, place)
     return place
 
 
-def _old_report(place: Path) -> bool:
-    """Whether there is a report to be replaced; anything else is not touched."""
-    shutil.rmtree(place.with_name(f".{place.name}.new"), ignore_errors=True)  # of a run that was killed
-    if not place.is_dir() or not any(place.iterdir()):
+def _refuse_others(place: Path) -> None:
+    """An older report is replaced; anything else is not touched."""
+    if not place.exists() or (place.is_dir() and not any(place.iterdir())) or _is_report(place):
+        return
+    raise OutputError(
+        f"folder must be new, empty or a report; got {str(place)!r}, which holds other files. Choose another name."
+    )
+
+
+def _is_report(place: Path) -> bool:
+    try:
+        return bool(json.loads((place / "summary.json").read_text(encoding="utf-8")).get("kind") == KIND)
+    except (OSError, ValueError):
         return False
-    if not (place / "summary.json").is_file() or KIND not in (place / "summary.json").read_text(encoding="utf-8"):
-        raise OutputError(
-            f"folder must be new, empty or a report; got {str(place)!r}, which holds other files. Choose another name."
-        )
-    return True
+
+
+def _put(made: Path, place: Path) -> None:
+    """Rename; of several processes that report the same study, any may win."""
+    old = made.with_suffix(".old")
+    with suppress(FileNotFoundError):
+        place.rename(old)
+    try:
+        made.rename(place)
+    except OSError:
+        if not _is_report(place):
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _texts(found: StudyResult, summary: Summary) -> dict[str, str]:
