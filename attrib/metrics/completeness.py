@@ -26,7 +26,7 @@ class Completeness(MethodMetric):
           the inputs, whose channels are summed or kept and whose signs are kept. NaN for all others.
         - NaN where the difference is 0.
 
-    Cost: one forward pass, and two for each baseline.
+    Cost: one forward pass; where a sum is promised, one more, and one for each baseline.
 
     Example:
         >>> from attrib import METHODS
