@@ -51,7 +51,7 @@ class InputShift(MethodMetric):
 
     References:
         Kindermans, Hooker, Adebayo, Alber, Schuett, Daehne, Erhan, Kim, "The (Un)reliability of Saliency Methods",
-        2017 (arXiv 1711.00867), section 2.
+        2017 (arXiv 1711.00867).
     """
 
     higher_is_better = False

@@ -43,7 +43,7 @@ class RandomLogit(MethodMetric):
         torch.Size([2])
 
     References:
-        Sixt, Granz, Landgraf, "When Explanations Lie: Why Many Modified BP Attributions Fail", ICML 2020, section 4.
+        Sixt, Granz, Landgraf, "When Explanations Lie: Why Many Modified BP Attributions Fail", ICML 2020.
     """
 
     higher_is_better = False

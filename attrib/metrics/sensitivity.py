@@ -94,8 +94,8 @@ class MaxSensitivity(NeighbourMetric):
         torch.Size([2])
 
     References:
-        Yeh, Hsieh, Suggala, Inouye, Ravikumar, "On the (In)fidelity and Sensitivity of Explanations", NeurIPS 2019,
-        definition 3.1; relative to the norm of the map, as in the paper's experiments and in Captum.
+        Yeh, Hsieh, Suggala, Inouye, Ravikumar, "On the (In)fidelity and Sensitivity of Explanations", NeurIPS 2019:
+        max-sensitivity; here relative to the norm of the map, as in Captum.
     """
 
     def read(self, change: Tensor, step: Tensor, size: Tensor) -> Tensor:  # noqa: ARG002  its share is of the map
@@ -133,7 +133,7 @@ class AverageSensitivity(NeighbourMetric):
         True
 
     References:
-        Bhatt, Weller, Moura, "Evaluating and Aggregating Feature-based Model Explanations", IJCAI 2020, section 3;
+        Bhatt, Weller, Moura, "Evaluating and Aggregating Feature-based Model Explanations", IJCAI 2020;
         with the norm of Yeh et al., NeurIPS 2019.
     """
 
@@ -172,7 +172,7 @@ class LocalLipschitz(NeighbourMetric):
         torch.Size([2])
 
     References:
-        Alvarez-Melis, Jaakkola, "On the Robustness of Interpretability Methods", WHI at ICML 2018, eq. 2.
+        Alvarez-Melis, Jaakkola, "On the Robustness of Interpretability Methods", WHI at ICML 2018.
     """
 
     def read(self, change: Tensor, step: Tensor, size: Tensor) -> Tensor:  # noqa: ARG002  its unit is the map's
