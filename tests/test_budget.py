@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 from attrib import METHODS
 from attrib.benchmark import at_equal_budget, options_for
 from attrib.benchmark.budget import SCALES
+from attrib.cli import main
 from attrib.core import count
 from attrib.core.masks import Windows
 from attrib.errors import InputError, RegistryError
-from tests import nets
+from attrib.study import at_budget, load_study
+from tests import nets, studies
 
 X = nets.batch(1, 24, 16)
 
@@ -108,3 +111,48 @@ def test_budgets_that_buy_nothing_are_refused() -> None:
         options_for("gradcam", 0, X)
     with pytest.raises(RegistryError, match="no method named"):
         options_for("rize", 10, X)
+
+
+# --- a whole study
+
+
+def test_a_study_at_a_budget_spends_it_and_no_more(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    given = {"methods": ["rise", "occlusion", "gradcam"], "metrics": ["srg"], "controls": False}
+    study = at_budget(studies.make(studies.photos(tmp_path / "photos", 2), **given), 40)
+    found = study.run(tmp_path / "out", show_progress=False)
+    assert found.spec["methods"][0]["options"] == {"n": 37}
+    assert 35 <= found.cost("rise")["forwards"] <= 40
+    assert 20 <= found.cost("occlusion")["forwards"] <= 40
+    assert found.cost("gradcam")["forwards"] == 1
+    assert study.hash != studies.make(study.data, **given).hash
+
+
+def test_a_study_keeps_what_it_was_given_by_name(tmp_path: Path) -> None:
+    table, options = studies.photos(tmp_path / "photos", 2), {"many": {"name": "rise", "n": 9}, "few": "rise"}
+    made = at_budget(studies.make(table, methods=options, method_options={"few": {"p": 0.3}}), 40)
+    assert [(one.label, dict(one.options)) for one in made.chosen_methods] == [
+        ("many", {"n": 9}),
+        ("few", {"n": 37, "p": 0.3}),
+    ]
+
+
+def test_pictures_that_cannot_be_read_do_not_decide_the_budget(tmp_path: Path) -> None:
+    table = studies.photos(tmp_path / "photos", 2)
+    (tmp_path / "photos" / "0.png").write_bytes(b"broken")
+    assert at_budget(studies.make(table, methods=["rise"]), 40).chosen_methods[0].options == {"n": 37}
+    (tmp_path / "photos" / "1.png").write_bytes(b"broken")
+    with pytest.raises(InputError, match="a picture that can be read"):
+        at_budget(studies.make(table, methods=["rise"]), 40)
+
+
+def test_the_command_takes_a_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pyarrow")
+    table, out = studies.photos(tmp_path / "photos", 2), tmp_path / "out"
+    given = ["--model", studies.MODEL, "--data", str(table), "--methods", "rise,gradcam", "--metrics", "srg"]
+    assert main(["benchmark", *given, "--budget", "40", "--out", str(out)]) == 0
+    assert "rise: n=37 (40 forward passes)" in (told := capsys.readouterr().err)
+    assert "gradcam: cannot be scaled" in told
+    assert load_study(out).spec["methods"][0]["options"] == {"n": 37}
+    assert main(["benchmark", *given, "--budget", "3", "--out", str(tmp_path / "no")]) == 2
+    assert "forwards must be at least 4 for rise" in capsys.readouterr().err

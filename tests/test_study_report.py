@@ -21,6 +21,8 @@ from attrib.study.report_words import findings, legend
 from attrib.study.tables import escape_latex, escape_markdown
 from tests import studies
 
+pytest.importorskip("pyarrow")
+
 ROWS = ["gradcam", "guided_gradcam", "rise", "random"]
 BETTER = {"deletion": False, "srg": True, "gini": None}
 

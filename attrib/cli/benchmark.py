@@ -53,6 +53,10 @@ def benchmark_command(  # noqa: PLR0913  a command has as many arguments as it h
     ] = "predicted",
     protocol: options.ProtocolOption = "default",
     controls: Annotated[bool, typer.Option("--controls/--no-controls", help="Rows that ignore the model.")] = True,
+    budget: Annotated[
+        int | None,
+        typer.Option("--budget", min=1, help="Forward passes per map, for all methods with a sample count."),
+    ] = None,
     shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="Pictures stored together.")] = 32,
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="Only part I, from 0, of N; for arrays of jobs.")
@@ -75,6 +79,8 @@ def benchmark_command(  # noqa: PLR0913  a command has as many arguments as it h
             from attrib.study import load_study
 
             return show(load_study(out), as_json=json)
+        from attrib.study import at_budget
+
         with usage():
             for name, given in (("--model", model), ("--data", data)):
                 if not given:
@@ -88,6 +94,9 @@ def benchmark_command(  # noqa: PLR0913  a command has as many arguments as it h
                 more={"weights": weights, "layer": layer, "protocol": protocol, "controls": controls, "seed": seed}
                 | {"target": prepare.target(target), "shard_size": shard_size},
             )
+            if budget is not None:
+                with prepare.output(None):
+                    study = at_budget(study, budget)
             how: RunOptions = {"resume": resume, "strict": strict, "force": force, "show_progress": not quiet}
             how |= {"shard": None if shard is None else _part(shard), "device": device}
         with prepare.output(None):  # what the model prints goes to standard error

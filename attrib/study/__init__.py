@@ -1,5 +1,6 @@
 """Studies: methods x images x metrics on disk, in shards that can be killed, resumed and shared out."""
 
+from attrib.study.budget import at_budget
 from attrib.study.report import write_report
 from attrib.study.result import Matrix, StudyResult, load_study
 from attrib.study.running import ShardDone, run_shard
@@ -14,6 +15,7 @@ __all__ = [
     "Study",
     "StudyResult",
     "Summary",
+    "at_budget",
     "load_study",
     "run_shard",
     "summarise",
