@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -100,12 +102,21 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     for method in rows[0]["outcomes"]:
         said = {row["net"]: row["outcomes"][method] for row in rows}
         cells = {
-            net: "map" if words == "map" else f"no ({reasons.setdefault(words, len(reasons) + 1)})"
+            net: "map" if words == "map" else f"{reasons.setdefault(_kind(words), len(reasons) + 1)}"
             for net, words in said.items()
         }
         lines.append({"method": f"`{method}`"} | cells)
     notes = "\n".join(f"{number}. {words}" for words, number in reasons.items())
     return f"{text_table(lines, markdown=True)}\n\n{notes}"
+
+
+def _kind(words: str) -> str:
+    """The kind of a refusal: its first sentence, without the names and numbers of the one network."""
+    first = re.split(r"(?<=[a-z)]\.) |: behind it run", words)[0].partition(": ")[2]
+    named = re.sub(
+        r"'[^']*'|\([^)]*\d[^)]*\)|\b[A-Z]\w+ computes", lambda m: "it computes" if "computes" in m[0] else "...", first
+    )
+    return shorten(re.sub(r"(?<![\w.])-?\d+(\.\d+)?(e[-+]?\d+)?", "...", named), 200, placeholder=" ...")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
