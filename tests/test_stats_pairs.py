@@ -151,6 +151,15 @@ def test_each_pair_is_tested_on_the_images_where_both_have_a_score() -> None:
     assert found.find("c", "a").effect == effect_size(values[:, 0], values[:, 2])
 
 
+def test_testing_all_pairs_together_changes_no_p_value() -> None:
+    values = normal(40, 3)
+    values[[0, 1], [0, 1]] = nan
+    for pair in compare_pairs(values, METHODS, higher_is_better=True, seed=4, n=500).every:
+        a, b = (values[:, METHODS.index(label)].tolist() for label in (pair.a, pair.b))
+        assert pair.test == paired_permutation_test(a, b, seed=4, n=500)
+        assert not pair.test.exact
+
+
 def test_p_values_are_corrected_for_the_number_of_pairs() -> None:
     raw = [pair.test.p for pair in compare_pairs(scores(), METHODS, higher_is_better=True).every]
     for correction in ("holm", "bh", "none"):

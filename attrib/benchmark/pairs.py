@@ -9,10 +9,11 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
+import torch
 
 from attrib import checks
 from attrib.benchmark.scores import Numbers, Table, as_table, scipy_stats
-from attrib.benchmark.stats import Paired, Values, open_unit, paired_permutation_test, vector
+from attrib.benchmark.stats import Paired, Values, open_unit, sign_flip_tests, vector
 from attrib.errors import InputError, ShapeError
 
 Correction = Literal["holm", "bh", "none"]
@@ -239,7 +240,7 @@ def compare_pairs(
     scores, alpha = as_table(values, methods, at_least=2), open_unit("alpha", alpha)
     sides = (scores if higher_is_better else -scores).T
     both = [(sides[i], sides[j]) for i, j in combinations(range(len(methods)), 2)]
-    tests = [paired_permutation_test(a.tolist(), b.tolist(), seed=seed, n=n) for a, b in both]
+    tests = sign_flip_tests(torch.from_numpy(np.stack([a - b for a, b in both], 1)), seed=seed, n=n)
     p = adjust([test.p for test in tests], correction)
     least = adjust([test.smallest for test in tests], correction)
     every = tuple(

@@ -149,17 +149,30 @@ def paired_permutation_test(
     one, other = vector("a", a), vector("b", b)
     if len(one) != len(other):
         raise ShapeError(f"a and b must be paired, one value per example each; got {len(one)} and {len(other)}.")
-    every = one - other
-    gap = every[~every.isnan()]
-    pairs, lost = len(gap), len(every) - len(gap)
-    exact = pairs <= _EXACT_UP_TO
-    generator = torch.Generator().manual_seed(checks.integer("seed", seed, 0))
-    n = checks.integer("n", n, 1)
-    sums = _all_sums(gap) if exact else _random_sums(gap, n, generator)
-    hits = _as_extreme(sums, gap, alternative)
-    sides = 2 if alternative == "two-sided" else 1
-    p = hits / len(sums) if exact else (hits + 1) / (n + 1)
-    smallest = min(1.0, sides / 2.0**pairs) if exact else 1 / (n + 1)
+    return sign_flip_tests((one - other)[:, None], alternative, seed=seed, n=n)[0]
+
+
+def sign_flip_tests(gaps: Tensor, alternative: Alternative = "two-sided", *, seed: int, n: int) -> list[Paired]:
+    """`paired_permutation_test` of each column of ``(N, P)`` differences; those of the same images share signs."""
+    seed, n = checks.integer("seed", seed, 0), checks.integer("n", n, 1)
+    groups: dict[bytes, list[int]] = {}
+    for column, undefined in enumerate(gaps.isnan().T):
+        groups.setdefault(undefined.numpy().tobytes(), []).append(column)
+    found: dict[int, Paired] = {}
+    for columns in groups.values():
+        defined = ~gaps[:, columns[0]].isnan()
+        gap = gaps[defined][:, columns]
+        exact = len(gap) <= _EXACT_UP_TO
+        sums = _all_sums(gap) if exact else _random_sums(gap, n, torch.Generator().manual_seed(seed))
+        for i, column in enumerate(columns):
+            found[column] = _paired(gap[:, i], sums[:, i], alternative, len(gaps) - len(gap), exact)
+    return [found[column] for column in range(gaps.shape[1])]
+
+
+def _paired(gap: Tensor, sums: Tensor, alternative: Alternative, lost: int, exact: bool) -> Paired:
+    pairs, hits, sides = len(gap), _as_extreme(sums, gap, alternative), 2 if alternative == "two-sided" else 1
+    p = hits / len(sums) if exact else (hits + 1) / (len(sums) + 1)
+    smallest = min(1.0, sides / 2.0**pairs) if exact else 1 / (len(sums) + 1)
     return Paired(float(gap.mean()) if pairs else math.nan, p, smallest, pairs, lost, exact)
 
 
@@ -233,8 +246,8 @@ def _portions(total: int, width: int) -> list[int]:
 
 
 def _all_sums(gap: Tensor) -> Tensor:
-    """Sum of ``gap`` under every pattern of signs."""
-    sums = torch.zeros(1, dtype=gap.dtype)
+    """Sums of the columns of ``gap`` under every pattern of signs, ``(2 ** N, P)``."""
+    sums = torch.zeros(1, gap.shape[1], dtype=gap.dtype)
     for value in gap:
         sums = torch.cat([sums + value, sums - value])
     return sums
