@@ -39,7 +39,7 @@ def suite(seed: int = 0, *, n: int = 32, size: Size = 32, names: Sequence[str] |
     textures     how an object is filled (trained)                 a plain object
     ===========  ================================================  ===========================================
 
-    Cost: about three seconds of one core for each trained network; nothing is downloaded.
+    Cost: about a few seconds of one core for each trained network; nothing is downloaded.
 
     Args:
         seed: of pictures and networks; the global random state is not touched.
