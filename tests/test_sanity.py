@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ from attrib.metrics.again import Again
 from attrib.metrics.input_shift import shifted
 from attrib.metrics.weights import copy_of, renew, weighted_layers
 from attrib.registry import METRICS
+from attrib.study import Study
 from tests import nets, realnets, transformers
 from tests.oracles import again as oracle
 from tests.tiny import FEW, Constant
@@ -534,3 +536,16 @@ def test_compare_asks_methods_again_and_controls_lose() -> None:
     for row, columns in found.scores.items():
         for name, values in columns.items():
             assert_close(again.scores[row][name], values, equal_nan=True, rtol=0, atol=0)
+
+
+def test_a_study_hands_methods_over_as_compare_does(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    metrics, methods = ["max_sensitivity", "model_randomisation", "random_logit"], ["saliency", "gradcam"]
+    study = Study(NET, list(zip(X, TARGETS, strict=True)), methods, metrics, {"steps": 5})
+    result = study.run(tmp_path / "out", show_progress=False)
+    found = compare(NET, X, methods, metrics, FEW)
+    assert found.failures == ()
+    for name in metrics:
+        expected = torch.stack([found.scores[row][name] for row in found.rows], 1)
+        assert expected.isfinite().any()
+        assert_close(torch.from_numpy(result.matrix(name).values), expected, equal_nan=True)
