@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -61,6 +61,10 @@ def benchmark_command(  # noqa: PLR0913  a command has as many arguments as it h
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="Only part I, from 0, of N; for arrays of jobs.")
     ] = None,
+    engine: Annotated[str, typer.Option("--engine", metavar="local|ray", help="Who computes the shards.")] = "local",
+    address: Annotated[
+        str | None, typer.Option("--address", help="Of a running Ray cluster.", show_default=False)
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume/--new", help="Go on in DIR, or refuse one with results.")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first failure.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Go on with other versions or another device.")] = False,
@@ -99,6 +103,7 @@ def benchmark_command(  # noqa: PLR0913  a command has as many arguments as it h
                     study = at_budget(study, budget)
             how: RunOptions = {"resume": resume, "strict": strict, "force": force, "show_progress": not quiet}
             how |= {"shard": None if shard is None else _part(shard), "device": device}
+            how |= {"engine": cast("Any", engine), "address": address}  # told apart by the study
         with prepare.output(None):  # what the model prints goes to standard error
             found = study.run(out, **how)
         return show(found, as_json=json, partly=shard is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from attrib.study.work import Worker
 
 log = logging.getLogger("attrib")
 
+ENGINES = ("local", "ray")
 _SAME = ("versions", "device", "dtype")  # what scores depend on beside the question, the weights and the pictures
 
 
@@ -37,6 +38,9 @@ class ShardDone:
     failures: int = 0
 
 
+Engine = Callable[[Sequence[int], Callable[..., object]], Iterator[ShardDone]]
+
+
 def run_study(study: Study, out: str | PathLike[str], options: RunOptions) -> StudyResult:
     """Do what `Study.run` says."""
     arrow()
@@ -45,17 +49,30 @@ def run_study(study: Study, out: str | PathLike[str], options: RunOptions) -> St
         raise OutputError(
             f"output must be new where nothing shall be resumed; got {str(out)!r}, where a study was begun."
         )
-    worker = Worker(study, options.get("device"))
-    begin(store, worker, force=options.get("force", False))
+    compute_all = _engine(study, store, options)
     before = sum(len(study.images(shard)) for shard in mine if store.done(shard))
     total = sum(len(study.images(shard)) for shard in mine)
     hidden = None if options.get("show_progress", True) else True
     with tqdm(total=total, initial=before, unit="image", disable=hidden) as bar:
-        for shard in mine:
-            done = compute(worker, store, shard, strict=options.get("strict", False), step=bar.update)
+        for done in compute_all(mine, bar.update):
             if done.state == "taken":
-                log.warning("shard %d is left to the process that computes it now", shard)
+                log.warning("shard %d is left to the process that computes it now", done.shard)
     return load_study(out)
+
+
+def _engine(study: Study, store: Store, options: RunOptions) -> Engine:
+    """What computes shards; what is wrong with the study or the choice is said now."""
+    if checks.choice("engine", options.get("engine", "local"), ENGINES) == "ray":
+        from attrib.study.engines import on_ray
+
+        return lambda shards, step: on_ray(study, store, shards, options, step)
+    if options.get("address") is not None:
+        raise InputError(f"address must be None unless engine='ray'; got {options['address']!r}.")
+    worker = Worker(study, options.get("device"))
+    begin(store, worker, force=options.get("force", False))
+    return lambda shards, step: (
+        compute(worker, store, one, strict=options.get("strict", False), step=step) for one in shards
+    )
 
 
 def part(shards: int, shard: tuple[int, int] | None) -> Sequence[int]:

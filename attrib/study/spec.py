@@ -38,6 +38,9 @@ class RunOptions(TypedDict, total=False):
         show_progress: progress bar on standard error; True unless given.
         device: where to run, such as ``"cuda:1"``; a model by name goes to the first GPU if there is one.
         force: go on although versions or the device are others than those that the results were begun with.
+        engine: ``"local"``, this process, or ``"ray"``, workers of Ray, one for each core or GPU; see the guide on
+            scale. Then ``device`` is ``"cpu"`` or ``"cuda"``, and GPUs are used if there are some.
+        address: of a Ray cluster; if None, the one that Ray finds, or one of this machine's cores for this run.
     """
 
     resume: bool
@@ -46,6 +49,8 @@ class RunOptions(TypedDict, total=False):
     show_progress: bool
     device: str | None
     force: bool
+    engine: Literal["local", "ray"]
+    address: str | None
 
 
 @dataclass(frozen=True, eq=False)
