@@ -181,6 +181,13 @@ def test_controls_are_dashed_lines_and_what_has_no_score_is_not_drawn() -> None:
     assert cost_and_quality(COST, SCORE, better=True, controls=["random"], legend=False).get_legend() is None
 
 
+def test_many_methods_can_be_told_apart() -> None:
+    score = {str(i): interval(i / 20) for i in range(20)}
+    ax = cost_and_quality({row: 1 for row in score}, score, better=True)
+    looks = {(line.get_color(), line.get_marker()) for line in ax.lines if line.get_marker() not in ("None", None)}
+    assert len(looks) == 20
+
+
 def test_a_method_without_a_cost_is_refused() -> None:
     with pytest.raises(InputError, match="row must be one of"):
         cost_and_quality({"cheap": 1}, SCORE, better=True, controls=["random"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from math import isnan, nan
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from attrib.benchmark import Ranking, critical_difference, image_ranks, rank_methods, rank_stability
-from attrib.errors import InputError
+from attrib.errors import InputError, MissingDependency
 from tests.oracles import statistics as oracle
 
 LABELS = ["a", "b", "c", "d"]
@@ -214,3 +215,9 @@ def test_the_order_of_images_does_not_matter(rows: list[list[float]], random: ob
 def test_one_setting_is_no_comparison() -> None:
     with pytest.raises(InputError, match="two settings or more"):
         rank_stability({"one": [[1.0, 2.0]]}, ["a", "b"], higher_is_better=True)
+
+
+def test_without_scipy_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    with pytest.raises(MissingDependency, match=r"ranking needs scipy.stats: pip install 'attrib\[analysis\]'"):
+        image_ranks([[1.0, 2.0]], ["a", "b"], higher_is_better=True)

@@ -94,8 +94,9 @@ def test_a_row_without_a_score_is_neither_best_nor_flagged_as_beaten() -> None:
     column = summary(tables={"srg": table})["srg"]
     assert column.best == ("guided_gradcam",)
     assert column.flag("gradcam") == "?"
-    assert column.ranking is not None
-    assert (column.ranking.images, column.ranking.undefined) == (0, 20)
+    assert column.ranking == rank_methods(table[:, 1:3], ROWS[1:3], higher_is_better=True)
+    lost = one(scores([nan, nan, 0.2, 0.0]))["srg"]
+    assert (lost.best, lost.ranking) == (("rise",), None)
 
 
 # --- tables
@@ -239,7 +240,7 @@ def test_a_report_has_tables_numbers_and_figures_and_is_the_same_each_time(study
     first = files(write_report(study, tmp_path / "one"))
     assert set(first) == {
         "table.txt", "table.md", "table.tex", "summary.json", "figures/curves.png", "figures/metrics.png",
-        "figures/ranks.png", "figures/cost_deletion.png", "figures/cost_srg.png",
+        "figures/ranks_deletion.png", "figures/ranks_srg.png", "figures/cost_deletion.png", "figures/cost_srg.png",
     }  # fmt: skip
     assert files(write_report(load_study(study.store.folder), tmp_path / "two")) == first
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

@@ -267,7 +267,8 @@ def _point(ax: Axes, i: int, row: str, x: float, one: Interval) -> Line2D:
     look: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "zorder": 3}
     if isfinite(one.low) and isfinite(one.high):
         ax.plot([x, x], [one.low, one.high], linewidth=1, **look)
-    return ax.plot([x], [one.mean], marker=MARKERS[i % len(MARKERS)], linestyle="", markersize=6, label=row, **look)[0]
+    marker = MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]  # another one when colours begin again
+    return ax.plot([x], [one.mean], marker=marker, linestyle="", markersize=6, label=row, **look)[0]
 
 
 def _front(rows: Sequence[str], cost: Mapping[str, float], gain: Mapping[str, float]) -> list[str]:

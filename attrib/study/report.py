@@ -134,12 +134,12 @@ def _facts(found: StudyResult, summary: Summary) -> dict[str, Any]:
 
 
 def _draw(found: StudyResult, summary: Summary, folder: Path) -> None:
-    from attrib.study.report_figures import cost_figures, curve_figure, grid_figure, rank_figure
+    from attrib.study.report_figures import cost_figures, curve_figure, grid_figure, rank_figures
 
     made: dict[str, Figure | None] = {
         "curves.png": curve_figure(stored_curves(found), found.controls, found.seed),
         "metrics.png": grid_figure(summary),
-        "ranks.png": rank_figure(summary),
+        **rank_figures(summary),
         **cost_figures(summary, {row: found.cost(row) for row in found.rows}),
     }
     for name, figure in made.items():

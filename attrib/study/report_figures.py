@@ -44,22 +44,22 @@ def grid_figure(found: Summary) -> Figure | None:
     return figure
 
 
-def rank_figure(found: Summary) -> Figure | None:
-    """Average ranks with the critical difference, one panel for each metric that ranks."""
-    ranked = [column for column in found.columns if column.ranking is not None and column.ranking.images]
-    if not ranked:
-        return None
-    figure = _figure(WIDTH, len(ranked) * (1.5 + 0.16 * len(ranked[0].methods)))
-    for column, ax in zip(ranked, figure.subplots(len(ranked), 1, squeeze=False)[:, 0], strict=True):
-        if column.ranking is not None:
-            rank_line(column.ranking, ax, title=column.metric)
-    return figure
+def rank_figures(found: Summary) -> dict[str, Figure | None]:
+    """Average ranks with the critical difference for each metric that ranks."""
+    names = file_names([column.metric for column in found.columns])
+    made: dict[str, Figure | None] = {}
+    for column in found.columns:
+        if column.ranking is not None and column.ranking.images:
+            figure = _figure(WIDTH, 1.5 + 0.16 * len(column.ranking.methods))
+            rank_line(column.ranking, figure.subplots(), title=column.metric)
+            made[f"ranks_{names[column.metric]}.png"] = figure
+    return made
 
 
 def cost_figures(found: Summary, costs: Mapping[str, Mapping[str, float | None]]) -> dict[str, Figure | None]:
     """Cost against quality for each metric that ranks: passes on the left, seconds on the right."""
     ranked = [column for column in found.columns if column.higher_is_better is not None]
-    names = file_names([column.metric for column in ranked])
+    names = file_names([column.metric for column in found.columns])
     spent = {row: {key: value or 0.0 for key, value in cost.items()} for row, cost in costs.items()}
     passes = {row: cost["forwards"] + cost["backwards"] for row, cost in spent.items()}
     seconds = {row: cost["seconds"] for row, cost in spent.items()}

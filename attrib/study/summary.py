@@ -108,18 +108,18 @@ class Column:
         if self.higher_is_better is None or len(self.methods) < 2:
             return None
         how: dict[str, Any] = {"correction": self.correction, "alpha": self.alpha, "seed": self.seed}
-        return compare_pairs(self._own, self.methods, higher_is_better=self.higher_is_better, **how)
+        return compare_pairs(self._own(self.methods), self.methods, higher_is_better=self.higher_is_better, **how)
 
     @cached_property
     def ranking(self) -> Ranking | None:
-        """Average ranks of the methods; None for a descriptor or a single method."""
-        if self.higher_is_better is None or len(self.methods) < 2:
+        """Average ranks of the methods that have a score at all; None for a descriptor or fewer than two of these."""
+        told = [method for method in self.methods if self.intervals[method].count]
+        if self.higher_is_better is None or len(told) < 2:
             return None
-        return rank_methods(self._own, self.methods, higher_is_better=self.higher_is_better, alpha=self.alpha)
+        return rank_methods(self._own(told), told, higher_is_better=self.higher_is_better, alpha=self.alpha)
 
-    @property
-    def _own(self) -> Numbers:
-        found: Numbers = self.scores[:, [self.rows.index(method) for method in self.methods]]
+    def _own(self, methods: Sequence[str]) -> Numbers:
+        found: Numbers = self.scores[:, [self.rows.index(method) for method in methods]]
         return found
 
     def to_dict(self) -> dict[str, Any]:
