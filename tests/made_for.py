@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from attrib import METHODS
 from tests import nets, transformers
+from tests.presets import OURS
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ MADE_FOR: dict[str, MadeFor] = {
     "cam": MadeFor(lambda: nets.fill(nets.PointHead()), lambda: nets.batch(3, 8, 6), (None, "act1", "head")),
     "gradient_attention": MadeFor(transformers.make, transformers.batch),
 }
+
+
+# Methods that take any network.
+ANY = [name for name in OURS if name not in MADE_FOR]
 
 
 def layers_of(name: str) -> tuple[str | None, ...]:

@@ -13,7 +13,7 @@ import attrib
 from attrib.core.reduce import upsample
 from attrib.errors import RuleError
 from tests import data, realnets
-from tests.presets import OURS
+from tests.made_for import ANY
 from tests.test_torchvision import trace
 
 pytestmark = data.needs_data
@@ -48,7 +48,7 @@ def test_every_method_answers_each_example_on_its_own_and_leaves_no_trace(name: 
     net = realnets.load(name)
     x, labels = net.batch(2)
     before = trace(net.model)
-    for key in OURS:
+    for key in ANY:
         few = {"occlusion": {"window": x.shape[2] // 3, "stride": x.shape[2] // 3}, "rise": {"n": 16},
                "scorecam": {"channels": 4}, "ablationcam": {"channels": 4}}  # fmt: skip
         options = few.get(key, {})
