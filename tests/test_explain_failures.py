@@ -76,7 +76,7 @@ def test_a_layer_without_locations_is_refused_in_words() -> None:
     ("arguments", "error", "words"),
     [
         ({"methods": ["grad-cam"]}, RegistryError, "no method named 'grad-cam'. Did you mean 'gradcam'"),
-        ({"methods": []}, InputError, "methods must hold at least one of deconvnet"),
+        ({"methods": []}, InputError, "methods must hold at least one of ablationcam"),
         ({"methods": ["saliency", Saliency]}, InputError, "must have different names; got 'saliency' twice"),
         (
             {"methods": {"mine": 3}},

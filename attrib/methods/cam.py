@@ -40,7 +40,7 @@ class CAM(Attribution):
 
     Example:
         >>> net = torch.nn.Sequential(
-        ...     torch.nn.Conv2d(2, 6, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(6, 4)
+        ...     torch.nn.Conv2d(3, 6, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(6, 4)
         ... )
         >>> maps = CAM(net).attribute(x, target=3)
         >>> torch.allclose(maps.mean((1, 2, 3)) + net[3].bias[3], net(x)[:, 3], atol=1e-6)
