@@ -265,6 +265,14 @@ def test_a_report_agrees_with_the_study(study: StudyResult, tmp_path: Path) -> N
     assert not (found / "figures").exists()
 
 
+def test_the_study_itself_ranks_nothing_by_a_descriptor_either(study: StudyResult) -> None:
+    assert study.descriptor("sparseness")
+    assert not study.descriptor("srg")
+    assert study.verdicts["saliency"]["sparseness"] == {}
+    assert study.unbeaten("saliency")["sparseness"] == []
+    assert "sparseness (descriptor)" in study.to_text()
+
+
 def test_options_of_a_report_reach_its_numbers(study: StudyResult, tmp_path: Path) -> None:
     found = write_report(study, tmp_path / "report", correction="bh", alpha=0.2, figures=False)
     told = json.loads((found / "summary.json").read_text(encoding="utf-8"))

@@ -110,6 +110,11 @@ class StudyResult:
         checks.choice("metric", metric, self.metrics)
         return bool(self.manifest["metrics"][metric]["higher_is_better"])
 
+    def descriptor(self, metric: str) -> bool:
+        """Whether a metric only describes maps, so that nothing is better by it."""
+        checks.choice("metric", metric, self.metrics)
+        return bool(self.manifest["metrics"][metric].get("descriptor", False))
+
     @cached_property
     def scores(self) -> pa.Table:
         """A row for each image, method and metric: image, index, label, target, method, kind, metric, value, status."""
@@ -196,15 +201,16 @@ class StudyResult:
 
     @cached_property
     def verdicts(self) -> dict[str, dict[str, dict[str, Verdict]]]:
-        """For each method, metric and control: does the method beat it on these images?"""
+        """For each method, metric and control: does the method beat it on these images? None for descriptors."""
         found: dict[str, dict[str, dict[str, Verdict]]] = {method: {} for method in self.methods}
         for metric in self.metrics:
+            controls = () if self.descriptor(metric) else self.controls
             better, values = self.higher_is_better(metric), torch.from_numpy(self.matrix(metric).values)
             column = dict(zip(self.rows, values.T, strict=True))
             for method in self.methods:
                 found[method][metric] = {
                     control: beats(column[method], column[control], higher_is_better=better, seed=self.seed)
-                    for control in self.controls
+                    for control in controls
                 }
         return found
 

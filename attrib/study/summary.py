@@ -14,7 +14,6 @@ from attrib.benchmark.ranking import Ranking, rank_methods
 from attrib.benchmark.scores import Numbers, Table, as_table
 from attrib.benchmark.stats import Interval, Verdict, beats, bootstrap_interval
 from attrib.errors import InputError
-from attrib.registry import METRICS
 
 if TYPE_CHECKING:
     from attrib.study.result import StudyResult
@@ -228,17 +227,9 @@ def summarise(found: StudyResult, *, correction: Correction = "holm", alpha: flo
     return summarise_scores(
         {metric: found.matrix(metric).values for metric in found.metrics},
         found.rows,
-        better={metric: _direction(found, metric) for metric in found.metrics},
+        better={m: None if found.descriptor(m) else found.higher_is_better(m) for m in found.metrics},
         controls=found.controls,
         seed=found.seed,
         correction=correction,
         alpha=alpha,
     )
-
-
-def _direction(found: StudyResult, metric: str) -> bool | None:
-    """Whether higher is better; None for descriptors."""
-    (name,) = (one["name"] for one in found.spec["metrics"] if one["label"] == metric)
-    told = found.manifest["metrics"][metric].get("descriptor")
-    descriptor = name in METRICS and METRICS[name].descriptor if told is None else told
-    return None if descriptor else found.higher_is_better(metric)

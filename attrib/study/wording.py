@@ -27,7 +27,8 @@ def study_text(found: StudyResult, *, markdown: bool = False) -> str:
 def _cells(found: StudyResult, row: dict[str, Any]) -> dict[str, str]:
     cells = {"method": row["method"] + (" (control)" if row["kind"] == "control" else "")}
     for metric in found.metrics:
-        head = f"{metric} ({'higher' if found.higher_is_better(metric) else 'lower'})"
+        better = "higher" if found.higher_is_better(metric) else "lower"
+        head = f"{metric} ({'descriptor' if found.descriptor(metric) else better})"
         cells[head] = interval_words(found.intervals[row["method"]][metric]) + _mark(found, row, metric)
     return cells | {head: amount(row[key]) for key, head in COSTS.items()}
 

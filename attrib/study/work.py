@@ -85,7 +85,7 @@ class Worker:
             "model": self.network.facts(),
             "methods": {label: one.facts for label, one in self.measuring.methods.items()},
             "controls": list(self.measuring.controls),
-            "metrics": {label: {"higher_is_better": one.higher_is_better} for label, one in self.metrics.items()},
+            "metrics": {label: _facts(one) for label, one in self.metrics.items()},
             "protocol": {**self.protocol.to_dict(), "words": str(self.protocol)},
             "versions": versions(),
             "dtype": str(weight.dtype).removeprefix("torch."),
@@ -189,3 +189,7 @@ def _metric(choice: Choice) -> Metric:
     except TypeError as exc:
         raise InputError(f"options of metric {choice.label!r} must be its own: {exc}") from exc
     return metric
+
+
+def _facts(metric: Metric) -> dict[str, bool]:
+    return {"higher_is_better": metric.higher_is_better, "descriptor": metric.descriptor}
