@@ -15,7 +15,7 @@ from attrib.benchmark import RandomMap
 from attrib.core import Query
 from attrib.errors import InputError, RegistryError, RuleError, TargetError
 from attrib.io import LoadedModel
-from attrib.metrics import CurveMetric, Metric, Protocol, curves
+from attrib.metrics import Metric, Protocol, curves
 from attrib.report import Comparison
 from tests import nets
 from tests.tiny import FEW, Constant, loaded, picture, pictures, whole
