@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
@@ -15,7 +15,8 @@ from attrib.errors import InputError
 from attrib.registry import METHODS
 
 
-class Scale(NamedTuple):
+@dataclass(frozen=True)
+class SampleCount:
     """An option that says how many passes a method makes.
 
     Attributes:
@@ -33,17 +34,17 @@ class Scale(NamedTuple):
 
 # One pass for each unit of the option, but `shapley_sampling`: one for each unit and region.
 SCALES = {
-    "ablationcam": Scale("channels", 4),
-    "gradient_shap": Scale("n_samples", 1, gradient=True),
-    "integrated_gradients": Scale("n_steps", 1, gradient=True),
-    "kernel_shap": Scale("n_samples", 1),
-    "lime": Scale("n_samples", 1),
-    "rise": Scale("n", 3),
-    "scorecam": Scale("channels", 4),
-    "shapley_sampling": Scale("n_samples", 3),
-    "smoothgrad": Scale("n_samples", 1, gradient=True),
-    "smoothgrad_squared": Scale("n_samples", 1, gradient=True),
-    "vargrad": Scale("n_samples", 1, least=2, gradient=True),
+    "ablationcam": SampleCount("channels", 4),
+    "gradient_shap": SampleCount("n_samples", 1, gradient=True),
+    "integrated_gradients": SampleCount("n_steps", 1, gradient=True),
+    "kernel_shap": SampleCount("n_samples", 1),
+    "lime": SampleCount("n_samples", 1),
+    "rise": SampleCount("n", 3),
+    "scorecam": SampleCount("channels", 4),
+    "shapley_sampling": SampleCount("n_samples", 3),
+    "smoothgrad": SampleCount("n_samples", 1, gradient=True),
+    "smoothgrad_squared": SampleCount("n_samples", 1, gradient=True),
+    "vargrad": SampleCount("n_samples", 1, least=2, gradient=True),
 }
 _WINDOWS = 4  # passes of occlusion beside one per window
 
