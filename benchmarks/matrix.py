@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 import warnings
@@ -125,9 +126,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     made.add_argument("--nets", nargs="+", default=list(FAMILIES), choices=FAMILIES, metavar="NET")
     made.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
     made.add_argument("--out", type=Path, default=RESULTS)
+    made.add_argument("--keep", action="store_true", help="keep what --out says of other methods on these networks")
     made.add_argument("--table", type=Path, nargs="?", const=PAGE, help="also update this page's table")
     args = made.parse_args(argv)
     rows = measured(args.nets, args.methods)
+    if args.keep:
+        before = {row["net"]: row["outcomes"] for row in json.loads(args.out.read_text())["rows"]}
+        for row in rows:
+            row["outcomes"] = dict(sorted({**before[row["net"]], **row["outcomes"]}.items()))
     results = {"metadata": speed.metadata("cpu"), "rows": rows}
     speed.write(args.out, results)
     if args.table:

@@ -117,6 +117,11 @@ SWEEP: dict[str, Values] = {
     "verify": (0, 4),
     "tolerance": (None, 0.5),
 }
+# Not a layer, which is refused.
+SEARCH: dict[str, Values] = {
+    "steps": (5, 6), "cells": (4, 6), "baseline": ("zero", "pyramid"), "score": (None, "log_odds"), "seed": (0, 1),
+    "batch_size": (1, 2), "show_progress": (False, True),
+}  # fmt: skip
 WHOLE = {option: values for option, values in SWEEP.items() if option != "tolerance"}  # masks are not local
 # The model itself runs in batches; what is replayed is not seen by it.
 DENSE = {"batch_size", "channels_last", "autocast", "refine"}
@@ -144,11 +149,19 @@ EFFECTS: dict[str, dict[str, Values]] = {
         **MODEL, **LAYER, **REDUCTIONS, **OVERRIDE, "start": ("one", "activation"), "norm_layers": ("grad", "skip"),
     },
     "excitation_backprop": {**MODEL, **LAYER, **RESHAPE, "contrastive": (False, True), "upsample": (False, True)},
+    "extremal_perturbation": {
+        **MODEL, **SEARCH, "areas": (0.2, (0.2, 0.5)), "places": (1, 3), "smoothness": (None, 2.0),
+        "variant": ("preserve", "delete"), "reach": (None, 0.99), "jitter": (0, 2),
+    },
     "fullgrad": {**MODEL, "normalise": ("channel", "layer")},
     "gradcam": {**MODEL, **LAYER, "relu": (True, False), "negative": (False, True), "upsample": (False, True),
                 **RESHAPE},
     "gradient_attention": TRANSFORMER,
     "guided_gradcam": {**MODEL, **LAYER, **REDUCTIONS, **OVERRIDE, **RESHAPE},
+    "meaningful_perturbation": {
+        **MODEL, **SEARCH, "game": ("delete", "preserve"), "sparsity": (1.0, 2.0), "smoothness": (1.0, 20.0),
+        "length": (0.05, 0.1), "jitter": (None, 2),
+    },
     "occlusion": {
         **MODEL, **LAYER, **SWEEP,
         "window": (2, (2, 3)), "stride": (1, (2, 1)), "baseline": ("zero", "mean"), "score": (None, "log_odds"),
@@ -167,6 +180,8 @@ BESIDES: dict[str, dict[str, Any]] = {
     **{name: {"model": POINT, "layer": "head"} for name in ("gradcam_plusplus", "hirescam", "layercam", "xgradcam")},
     "ablationcam": {"layer": "conv2"}, "eigencam": {"layer": "conv2"}, "scorecam": {"layer": "conv2"},
     "deconvnet": {"model": NORMED}, "excitation_backprop": {"layer": "pool"}, "gradcam": {"layer": "pool"},
+    "extremal_perturbation": {"steps": 2, "areas": (0.1, 0.4), "jitter": 1},
+    "meaningful_perturbation": {"steps": 3, "jitter": 1},
     "guided_gradcam": {"layer": "pool"}, "occlusion": {"window": 3, "stride": 2}, "rise": {"n": 12},
 }  # fmt: skip
 
@@ -212,7 +227,10 @@ def test_every_argument_changes_something(
     name: str, argument: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("attrib.core.incremental.local._STEP", 0)  # windows, though whole maps are quicker here
-    beside = {**BESIDES.get(name, {}), **({"exact_dense": True} if argument in DENSE else {})}
+    beside = {
+        **BESIDES.get(name, {}),
+        **dict.fromkeys({"exact_dense"} & {*EFFECTS[name]} if argument in DENSE else (), True),
+    }
     one, other = (watched(name, {**beside, argument: value}, capsys) for value in EFFECTS[name][argument])
     assert one != other
     how = dict.fromkeys([*DENSE, "exact_dense", "verify", "tolerance"], 2) | {"show_progress": 3}

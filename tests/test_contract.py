@@ -17,6 +17,7 @@ from tests.made_for import layers_of, tried_on
 from tests.mutants import MUTANTS
 from tests.presets import OURS
 
+pytestmark = pytest.mark.usefixtures("few_steps")
 CHECKS = [check.name for check in check_attribution(Saliency)]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 

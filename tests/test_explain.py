@@ -18,6 +18,8 @@ from tests import nets
 from tests.made_for import ANY
 from tests.tiny import loaded, picture, pictures
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 
 class TestExplain:
     def test_gives_what_the_methods_themselves_give(self) -> None:

@@ -16,6 +16,7 @@ from attrib.errors import RuleError
 from tests import nets
 from tests.made_for import ANY
 
+pytestmark = pytest.mark.usefixtures("few_steps")
 # Networks with negative activations, of which shares of excitation are not defined.
 SIGNED = {"elu", "leaky_relu", "prelu", "pre-activation", "pre-activation in place"}
 

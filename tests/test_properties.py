@@ -20,6 +20,7 @@ from tests.made_for import ANY
 from tests.oracles import gradcam
 from tests.sweeps import in_order
 
+pytestmark = pytest.mark.usefixtures("few_steps")
 few = settings(max_examples=25, deadline=None, derandomize=True)
 fewer = settings(few, max_examples=8)
 DOUBLE = torch.float64

@@ -16,7 +16,7 @@ from tests import data, realnets
 from tests.made_for import ANY
 from tests.test_torchvision import trace
 
-pytestmark = data.needs_data
+pytestmark = [data.needs_data, pytest.mark.usefixtures("few_steps")]
 ACTIVATIONS = {
     "squeezenet1_0": "overrode 26 of 26 ReLU",
     "tiny_darknet": "overrode 15 of 15 LeakyReLU",

@@ -16,6 +16,7 @@ from attrib import METHODS, AttentionRollout, Attribution, GradCAM, GradientAtte
 from attrib.core import attending, auto_layer, capture
 from attrib.core.geometry import find_layout, patch_of
 from attrib.errors import AttribError, ModelError
+from benchmarks import matrix
 from tests import nets
 from tests.oracles import attention as oracle
 
@@ -239,10 +240,7 @@ REFUSING = {
     "torchvision ConvNeXt": {"attention_rollout", "cam", "gradient_attention"},
     "timm ViT": {"cam"},
 }
-FEW: dict[str, dict[str, int]] = {
-    "occlusion": {"window": 16, "stride": 16}, "rise": {"n": 8},
-    "kernel_shap": {"n_samples": 30}, "lime": {"n_samples": 30}, "shapley_sampling": {"n_samples": 1},
-}  # fmt: skip
+FEW = {**matrix.QUICK, "occlusion": {"window": 16, "stride": 16}}
 
 
 def outcome(model: nn.Module, x: Tensor, key: str) -> Tensor | str:

@@ -18,6 +18,8 @@ from tests import nets
 from tests.made_for import MADE_FOR
 from tests.presets import OURS, PRESETS, QUICK, Modules
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 FAST: dict[str, dict[str, Any]] = {
     **QUICK,
     "extremal_perturbation": {"steps": 3},

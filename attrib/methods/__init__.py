@@ -6,6 +6,7 @@ from attrib.methods.cam import CAM
 from attrib.methods.deconvnet import Deconvnet
 from attrib.methods.eigencam import EigenCAM
 from attrib.methods.excitation_backprop import ExcitationBackprop
+from attrib.methods.extremal_perturbation import ExtremalPerturbation
 from attrib.methods.fullgrad import FullGrad
 from attrib.methods.fused import Fused
 from attrib.methods.gradcam import GradCAM
@@ -16,6 +17,7 @@ from attrib.methods.guided_gradcam import GuidedGradCAM
 from attrib.methods.hirescam import HiResCAM
 from attrib.methods.input_x_gradient import InputXGradient
 from attrib.methods.layercam import LayerCAM
+from attrib.methods.meaningful_perturbation import MeaningfulPerturbation
 from attrib.methods.occlusion import Occlusion
 from attrib.methods.rise import RISE
 from attrib.methods.saliency import Saliency
@@ -30,6 +32,7 @@ __all__ = [
     "Deconvnet",
     "EigenCAM",
     "ExcitationBackprop",
+    "ExtremalPerturbation",
     "FullGrad",
     "Fused",
     "GradCAM",
@@ -40,6 +43,7 @@ __all__ = [
     "HiResCAM",
     "InputXGradient",
     "LayerCAM",
+    "MeaningfulPerturbation",
     "Occlusion",
     "Saliency",
     "ScoreCAM",
