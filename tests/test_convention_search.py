@@ -169,6 +169,15 @@ def test_convention_where_hiding_raises_the_score_a_loss_as_large_counts_as_whol
     assert float((found * PLACES[1]).sum() / PLACES[1].sum()) < 0.05
 
 
+@pins("meaningful_perturbation", "zeros say that no part is worth its price")
+def test_convention_nothing_is_hidden_that_costs_more_than_it_is_worth() -> None:
+    """Each cell of the place is worth 1/113 of the score, and costs sparsity / 1024: it pays below 9.06."""
+    how: dict[str, Any] = {"baseline": "zero", "smoothness": 0.0, "steps": 100, "cells": 32}
+    dear, cheap = (meaningful(Weighted(*PLACES), sparsity=price, **how).attribute(ONES, 0) for price in (11.0, 7.0))
+    assert not dear.any()
+    assert float((cheap[0, 0] * PLACES[0]).sum() / PLACES[0].sum()) > 0.9
+
+
 @pytest.mark.parametrize(
     ("name", "options", "forwards", "backwards", "says"),
     [

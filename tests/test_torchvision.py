@@ -16,6 +16,8 @@ from attrib.core.activations import RECTIFIERS, SMOOTH
 from attrib.errors import RuleError
 from benchmarks import matrix
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 models = pytest.importorskip("torchvision.models")
 HUGE = {"regnet_y_128gf", "vit_h_14"}  # 2.5 GB of random numbers each; their smaller siblings run the same code
 NAMES = [name for name in models.list_models(module=models) if name not in HUGE]

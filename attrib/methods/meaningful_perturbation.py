@@ -37,6 +37,7 @@ class MeaningfulPerturbation(Attribution):
         - ``game="delete"``: as above. ``"preserve"``: the smallest part that, shown alone, keeps the score.
         - lowering the score below that of a wholly hidden input (raising it above the clean one) earns nothing.
         - where hiding everything raises the score, losing as much again counts as a whole loss.
+        - zeros say that no part is worth its price: ask with a smaller ``sparsity``.
         - hidden places are blurred by default, more and more as the mask falls.
         - each example is searched alone, with ``batch_size=1`` to the bit as in any batch; more may end elsewhere.
         - the map does not change when the score is multiplied by a power of two.
