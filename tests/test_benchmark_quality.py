@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
-from benchmarks import quality, six_panels
+from benchmarks import faithfulness, quality, six_panels, speed
 from tests import data, realnets
 
 
@@ -81,3 +82,24 @@ def test_each_of_the_six_panels_lies_on_the_animal_that_is_asked_for(
         *inside, area = map(float, row)
         assert len(inside) == 5
         assert min(inside) > 1.4 * area
+
+
+@data.needs_data
+def test_the_comparison_says_means_pairs_and_who_is_no_better_than_a_control(tmp_path: Path) -> None:
+    out = tmp_path / "faithfulness.json"
+    how = ["--nets", "tiny_darknet", "--photos", "1", "--threads", "1", "--out", str(out)]
+    assert faithfulness.main(how) == 0
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["photos"] == 1
+    assert set(row["means"]) == {*faithfulness.SHOWN, "centre", "edges", "random"}
+    assert all(len(pairs) == 6 for pairs in row["pairs"].values())
+    deletion, insertion, srg = (row["means"]["occlusion"][number][0] for number in faithfulness.NUMBERS)
+    assert f"{deletion:.2f}" in faithfulness.table([row])
+    assert insertion > deletion
+    assert srg > 0
+
+
+@pytest.mark.parametrize("benchmark", [quality, faithfulness], ids=lambda module: module.__name__)
+def test_the_table_of_the_repository_is_that_of_its_results(benchmark: ModuleType) -> None:
+    results = json.loads(benchmark.RESULTS.read_text())
+    assert benchmark.page(results) in (speed.HERE / "README.md").read_text()
