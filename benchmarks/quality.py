@@ -57,9 +57,14 @@ class Scene:
 
 def energy(maps: Tensor, inside: Tensor) -> float | None:
     """Share of the positive part of a map that lies inside; None where nothing is positive."""
-    x = maps.new_zeros(1, 1, *inside.shape)
-    found = float(METRICS["energy"]().score(None, x, None, maps, masks=inside[None]))
+    found = _read("energy", maps, inside)
     return None if isnan(found) else found
+
+
+def _read(metric: str, maps: Tensor, inside: Tensor) -> float:
+    """A metric of localisation, which asks no model; of the input it reads the size."""
+    x = maps.new_zeros(1, 1, *inside.shape)
+    return float(METRICS[metric]().score(None, x, None, maps, masks=inside[None]))
 
 
 def grids(
@@ -110,17 +115,11 @@ def played(make: Callable[[], Attribution], scenes: Sequence[Scene]) -> dict[str
     took = time.perf_counter() - begin
     return {
         "energy": [energy(one, scene.inside) for one, scene in zip(maps, scenes, strict=True)],
-        "auc": [_auc(one, scene) for one, scene in zip(maps, scenes, strict=True)],
+        "auc": [_read("pixel_auc", one, scene.inside) for one, scene in zip(maps, scenes, strict=True)],
         "seconds": took / len(scenes),
         "forwards": cost.forwards / len(scenes),
         "backwards": cost.backwards / len(scenes),
     }
-
-
-def _auc(maps: Tensor, scene: Scene) -> float:
-    """How likely a pixel inside is above one outside; 0.5 is chance, also where a map's zero means nothing."""
-    model = torch.nn.Identity()  # not asked
-    return float(METRICS["pixel_auc"]().score(model, scene.x, scene.target, maps, masks=scene.inside[None]))
 
 
 def measured(name: str, methods: Sequence[str], number: int, cell: int, seed: int) -> list[dict[str, Any]]:

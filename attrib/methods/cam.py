@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attrib.core import Attribution, Query, Recorded, layer_table
+from attrib.core.channels import weighted
 from attrib.core.layer_map import LayerMap
 from attrib.errors import LayerError
 from attrib.registry import METHODS
@@ -71,8 +72,7 @@ class CAM(Attribution):
     def _attribute(self, query: Query) -> Tensor:
         act, weight = self._head(query)
         slope = _slope(query) @ weight  # (N, K): how the score depends on the mean of each channel
-        maps = torch.einsum("nk,nk...->n...", slope, act)[:, None]
-        return self.at.finish(query, maps)
+        return self.at.finish(query, weighted(act, slope))
 
     def _head(self, query: Query) -> tuple[Tensor, Tensor]:
         """The activation that the mean is taken of, and the weight ``(C, K)`` behind it."""
