@@ -18,8 +18,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = (
     {"errors", "checks", "registry"},
     {"core"},
-    {"methods", "synthesis", "analysis", "metrics", "models"},
+    {"methods", "metrics", "models"},
     {"plot", "report", "io", "interop", "benchmark", "testing"},
+    {"analysis"},
+    {"synthesis"},
     {"tasks"},
     {"study"},
     {"cli"},
@@ -27,6 +29,7 @@ LEVELS = (
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 SIBLINGS = LEVELS[2]  # these meet through the registry or core
+TYPES = "TYPE_CHECKING"  # what only a type checker reads may point anywhere
 
 
 def part_of(dotted: str) -> str:
@@ -40,9 +43,11 @@ def owner(path: Path) -> str:
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and full name of everything of attrib that ``path`` imports, inside functions too."""
+    """Line and full name of everything of attrib that ``path`` imports when it runs, inside functions too."""
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == TYPES)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -86,6 +91,8 @@ def test_imports_point_towards_the_core(path: Path) -> None:
         ("from attrib.methods.gradcam import GradCAM", "core"),
         ("from attrib.methods import gradcam", "metrics"),
         ("import attrib.plot", "methods"),
+        ("from attrib.synthesis import ascent", "analysis"),
+        ("from attrib.analysis import filters", "plot"),
         ("def f():\n    from attrib.explain import compare", "report"),
         ("from attrib import GradCAM", "methods"),
     ],
@@ -106,6 +113,14 @@ def test_a_relative_import_is_seen_as_its_full_name(tmp_path: Path, monkeypatch:
     path.write_text("from ..methods import gradcam\nfrom .layers import resolve\n")
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
     assert [name for _, name in imported(path)] == ["attrib.methods.gradcam", "attrib.core.layers.resolve"]
+
+
+def test_what_only_a_type_checker_reads_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "attrib" / "plot" / "new.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("if TYPE_CHECKING:\n    from attrib.analysis import filters\nimport attrib.core\n")
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    assert [name for _, name in imported(path)] == ["attrib.core"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())

@@ -239,6 +239,17 @@ class TestKilling:
         assert studies.scores(out) == studies.scores(home / "out")
         assert [path for path in out.rglob("*.partial")] == []
 
+    def test_before_the_manifest_is_closed_is_made_good(self, tmp_path: Path, table: Path) -> None:
+        study, out = studies.make(table), tmp_path / "out"
+        manifest = run(study, out).store.manifest
+        assert manifest is not None
+        (out / "manifest.json").write_text(json.dumps({k: v for k, v in manifest.items() if k != "totals"}))
+        (out / ".manifest.dead.partial").write_bytes(b"half")
+        again = run(study, out).store.manifest
+        assert again is not None
+        assert again["totals"] == manifest["totals"]
+        assert [path for path in out.rglob("*.partial")] == []
+
     @pytest.mark.parametrize("step", ["curves", "shards"])
     def test_between_two_files_leaves_a_shard_undone(
         self, reference: tuple[Path, StudyResult], tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch

@@ -11,6 +11,7 @@ from attrib.cli.benchmark import benchmark_command
 from attrib.cli.demo import demo_command
 from attrib.cli.explain import compare_command, explain_command
 from attrib.cli.occlude import occlude_command
+from attrib.cli.see import see
 from attrib.cli.tables import estimate_command, layers_command, list_command
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app.command("explain")(explain_command)
 app.command("compare")(compare_command)
 app.command("occlude")(occlude_command)
 app.command("benchmark")(benchmark_command)
+app.add_typer(see)
 app.command("estimate")(estimate_command)
 app.command("layers")(layers_command)
 app.command("list")(list_command)

@@ -8,6 +8,7 @@ from attrib.io.loaded import LoadedModel
 from attrib.io.models import demo_images, demo_model, load_model
 from attrib.io.preprocess import Preprocess
 from attrib.io.samples import Sample, Samples, open_samples, samples_again
+from attrib.io.stream import Stream
 from attrib.io.weights import load_weights, model_hash, read_weights
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Preprocess",
     "Sample",
     "Samples",
+    "Stream",
     "as_array",
     "as_image",
     "as_rgb",

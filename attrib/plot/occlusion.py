@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -15,11 +16,13 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from attrib import checks
-from attrib.analysis.occlusion import OcclusionMaps, PixelMaps
 from attrib.errors import ShapeError
 from attrib.plot.colour import bare
 from attrib.plot.layout import SMALL, Sheet, wrap
 from attrib.plot.scale import Floats, as_picture
+
+if TYPE_CHECKING:
+    from attrib.analysis.occlusion import OcclusionMaps, PixelMaps
 
 FIELD = "viridis"  # dark is low, as where the paper's figure is blue; it can be read with any colour vision
 CLASSES, OTHER = "tab10", "0.8"

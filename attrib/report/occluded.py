@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from attrib.analysis.occlusion import OcclusionMaps
 from attrib.report.facts import described
 from attrib.report.records import Asked, Spent
 from attrib.report.store import AnyPath, new_directory, to_json, write_array, write_text, writing
@@ -17,6 +16,8 @@ from attrib.report.table import text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from attrib.analysis.occlusion import OcclusionMaps
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,6 +57,7 @@ def run_study(study: Study, out: str | PathLike[str], options: RunOptions) -> St
         for done in compute_all(mine, bar.update):
             if done.state == "taken":
                 log.warning("shard %d is left to the process that computes it now", done.shard)
+    close(store, study.shards())  # the process that did the last shard may have been killed before it could
     return load_study(out)
 
 
@@ -145,15 +146,14 @@ def compute(
         rows = worker.run(shard, strict=strict, step=step)
         facts = {name: str(worker.about[name]) for name in ("host", "device", "hardware", "threads", "versions")}
         store.write(shard, rows.tables(facts))
-    if all(store.done(one) for one in range(worker.study.shards())):
-        close(store)
+    close(store, worker.study.shards())
     return ShardDone(shard, "done", len(rows.found["failures"]))
 
 
-def close(store: Store) -> None:
-    """Add to the manifest what it took in all."""
+def close(store: Store, shards: int) -> None:
+    """Add to the manifest what it took in all, once all shards are done."""
     told = store.manifest
-    if told is not None and "totals" not in told:
+    if told is not None and "totals" not in told and all(store.done(one) for one in range(shards)):
         store.finish({**told, "totals": totals(load_study(store.folder))})
 
 

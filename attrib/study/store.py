@@ -57,9 +57,8 @@ class Store:
         with ExitStack() as held:
             with self._writing():
                 mine = held.enter_context(lease(self.folder / "leases" / f"{shard:05d}"))
-                for part in PARTS if mine else ():  # what a killed process left behind
-                    for rest in (self.folder / part).glob(f".{shard:05d}.*.partial"):
-                        rest.unlink(missing_ok=True)
+                for part in PARTS if mine else ():
+                    _clear(self.folder / part, f"{shard:05d}")
             yield mine
 
     def write(self, shard: int, tables: Mapping[str, pa.Table]) -> None:
@@ -112,10 +111,12 @@ class Store:
         return self.manifest or dict(manifest)
 
     def finish(self, manifest: Mapping[str, Any]) -> None:
-        """Replace the manifest by one that says more."""
+        """Replace the manifest by one that says more, unless another process is just doing that."""
         text = to_json(manifest).encode()
-        with self._writing():
-            _replace(self.folder / "manifest.json", lambda file: file.write(text))
+        with self._writing(), lease(self.folder / "leases" / "manifest") as mine:
+            if mine:
+                _clear(self.folder, "manifest")
+                _replace(self.folder / "manifest.json", lambda file: file.write(text))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -130,6 +131,12 @@ class Store:
                 f"{str(self.folder)!r} must be writable; got {(exc.strerror or str(exc)).lower()}. "
                 f"All finished shards are kept. {remedy}: it goes on from there."
             ) from exc
+
+
+def _clear(folder: Path, stem: str) -> None:
+    """Remove what a killed process left of a file."""
+    for rest in folder.glob(f".{stem}.*.partial"):
+        rest.unlink(missing_ok=True)
 
 
 def _replace(path: Path, write: Callable[[IO[bytes]], object], *, new: bool = False) -> None:

@@ -1,0 +1,12 @@
+"""``attrib see``: looks at a network, one verb a file. What is slow to import is imported inside the verbs."""
+
+from __future__ import annotations
+
+import typer
+
+see = typer.Typer(
+    name="see",
+    help="Look at a network: its filters, what its units respond to, what it makes of pictures.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
