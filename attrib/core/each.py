@@ -42,11 +42,15 @@ class Each(Objective):
         return tuple(layer for one in self.questions if isinstance(one, Objective) for layer in one.layers)
 
     @property
+    def reads_output(self) -> bool:
+        return not all(isinstance(one, Objective) and not one.reads_output for one in self.questions)
+
+    @property
     def entries(self) -> int:
         return len(self.questions)
 
     def bind(self, output: Any, acts: Acts) -> Each:
-        self._check(output)
+        self._check(output, acts)
         bound = [
             one.bind(_part(output, slice(n, n + 1)), _Rows(acts, n)) if isinstance(one, Objective) else one
             for n, one in enumerate(self.questions)
@@ -60,10 +64,12 @@ class Each(Objective):
         return replace(self, questions=tuple(_in_space(one, space) for one in self.questions))
 
     def __call__(self, output: Any, acts: Acts) -> Tensor:
-        self._check(output)
+        self._check(output, acts)
         return torch.stack([self._one(one, n, output, acts) for n, one in enumerate(self.questions)])
 
-    def _check(self, output: Any) -> None:
+    def _check(self, output: Any, acts: Acts) -> None:
+        if output is None:  # the forward pass ended before
+            output = acts[self.layers[0]]
         n = len(next(iter(output.values())) if isinstance(output, Mapping) else output)
         if n != len(self.questions):
             raise TargetError(
@@ -94,6 +100,8 @@ def _in_space(question: Question, space: Space) -> Question:
 
 def _part(output: Any, n: int | slice) -> Any:
     """The output for example ``n``, or for a slice of the batch; in dictionaries each entry has the batch axis."""
+    if output is None:
+        return None
     return {key: value[n] for key, value in output.items()} if isinstance(output, Mapping) else output[n]
 
 

@@ -44,6 +44,11 @@ class Objective(ABC):
         return ()
 
     @property
+    def reads_output(self) -> bool:
+        """Whether `__call__` and `bind` read the model's output; without, a forward pass may end at the layers."""
+        return True
+
+    @property
     def entries(self) -> int:
         """How many examples this speaks of; 1 where it asks the same of all."""
         return 1
@@ -91,6 +96,10 @@ class Sum(Objective):
     @property
     def layers(self) -> tuple[str, ...]:
         return tuple(layer for part in self.parts for layer in part.layers)
+
+    @property
+    def reads_output(self) -> bool:
+        return any(part.reads_output for part in self.parts)
 
     def __call__(self, output: Any, acts: Acts) -> Tensor:
         scores = [w * part(output, acts) for w, part in zip(self.weights, self.parts, strict=True)]

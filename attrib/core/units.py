@@ -43,6 +43,10 @@ class Channel(Objective):
     def layers(self) -> tuple[str, ...]:
         return (self.layer,)
 
+    @property
+    def reads_output(self) -> bool:
+        return False
+
     def __call__(self, output: Any, acts: Acts) -> Tensor:
         act = _channel(acts, self.layer, self.channel)
         flat = act.reshape(len(act), -1)
@@ -76,6 +80,10 @@ class Neuron(Objective):
     @property
     def layers(self) -> tuple[str, ...]:
         return (self.layer,)
+
+    @property
+    def reads_output(self) -> bool:
+        return False
 
     @property
     def entries(self) -> int:
@@ -143,6 +151,10 @@ class Valued(Objective):
     @property
     def layers(self) -> tuple[str, ...]:
         return self.objective.layers
+
+    @property
+    def reads_output(self) -> bool:
+        return self.objective.reads_output
 
     @property
     def entries(self) -> int:
