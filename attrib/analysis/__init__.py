@@ -1,6 +1,19 @@
 """Looking at a network and its pictures beyond one map: what occlusion changes, objects against their context."""
 
+from attrib.analysis.agreement import Agreement, agreement
 from attrib.analysis.context import ObjectContext, object_context
 from attrib.analysis.occlusion import CleanValues, OcclusionMaps, PixelMaps, occlusion_maps
+from attrib.analysis.segment import Segmentation, segment
 
-__all__ = ["CleanValues", "ObjectContext", "OcclusionMaps", "PixelMaps", "object_context", "occlusion_maps"]
+__all__ = [
+    "Agreement",
+    "CleanValues",
+    "ObjectContext",
+    "OcclusionMaps",
+    "PixelMaps",
+    "Segmentation",
+    "agreement",
+    "object_context",
+    "occlusion_maps",
+    "segment",
+]
