@@ -265,6 +265,13 @@ def test_a_report_agrees_with_the_study(study: StudyResult, tmp_path: Path) -> N
     assert not (found / "figures").exists()
 
 
+def test_the_screen_and_the_report_show_the_same_numbers(study: StudyResult) -> None:
+    number = re.compile(r"-?\d+\.\d+ \[[^]]+\]")
+    screen, report = (number.findall(text) for text in (study.to_text(), summary_table(summarise(study))))
+    assert screen == report
+    assert len(screen) == len(study.rows) * len(study.metrics)
+
+
 def test_the_study_itself_ranks_nothing_by_a_descriptor_either(study: StudyResult) -> None:
     assert study.descriptor("sparseness")
     assert not study.descriptor("srg")

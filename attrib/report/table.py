@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 Row = Mapping[str, str]
 
@@ -49,3 +49,27 @@ def amount(value: float | None, digits: int = 3) -> str:
     if float(value).is_integer() or abs(value) >= 10**digits:
         return f"{value:.0f}"
     return f"{value:.{digits}g}"
+
+
+def decimals(values: Iterable[float]) -> int | None:
+    """How many decimals show three digits of the largest value of a column; None where that takes an exponent.
+
+    Example:
+        >>> decimals([0.25, -0.004]), decimals([12.5, 0.1]), decimals([2e-7])
+        (3, 1, None)
+    """
+    top = max((abs(value) for value in values), default=0.0)
+    if top == 0:
+        return 3
+    size = math.floor(math.log10(top))
+    return max(0, 2 - size) if -4 <= size <= 5 else None
+
+
+def fixed(value: float, digits: int | None) -> str:
+    """A number with so many `decimals`, without a sign where it rounds to zero.
+
+    Example:
+        >>> fixed(-0.0001, 3), fixed(12.345, 1), fixed(2e-7, None)
+        ('0.000', '12.3', '2.00e-07')
+    """
+    return f"{value:.2e}" if digits is None else f"{round(value, digits) + 0.0:.{digits}f}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from attrib.benchmark.stats import Interval
 from attrib.registry import METRICS
-from attrib.report.table import amount, text_table
+from attrib.report.table import amount, decimals, fixed, text_table
 
 if TYPE_CHECKING:
     from attrib.report.comparison import Comparison
@@ -16,7 +17,8 @@ COSTS = {"forwards": "forwards", "backwards": "backwards", "seconds": "seconds",
 
 def comparison_text(found: Comparison, *, markdown: bool = False) -> str:
     """The protocol, what was explained, the table with its notes, and what failed."""
-    table = text_table([_cells(found, row) for row in found.table()], markdown=markdown)
+    digits = {metric: means_decimals(row[metric] for row in found.intervals.values()) for metric in found.metrics}
+    table = text_table([_cells(found, row, digits) for row in found.table()], markdown=markdown)
     parts = [
         [f"protocol: {found.protocol}"],
         [f"{name}: {asked}" for name, asked in zip(found.images, found.asked, strict=True)],
@@ -27,12 +29,13 @@ def comparison_text(found: Comparison, *, markdown: bool = False) -> str:
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
-def _cells(found: Comparison, row: dict[str, Any]) -> dict[str, str]:
+def _cells(found: Comparison, row: dict[str, Any], digits: dict[str, int | None]) -> dict[str, str]:
     name = row["method"] + (" (control)" if row["kind"] == "control" else "")
     cells = {"method": name}
     for metric in found.metrics:
         head = f"{metric} ({direction(metric)})"
-        cells[head] = interval_words(found.intervals[row["method"]][metric]) + _mark(found, row, metric)
+        words = interval_words(found.intervals[row["method"]][metric], digits[metric])
+        cells[head] = words + _mark(found, row, metric)
     return cells | {head: amount(row[key]) for key, head in COSTS.items()}
 
 
@@ -42,12 +45,17 @@ def direction(metric: str) -> str:
     return "descriptor" if kind.descriptor else "higher" if kind.higher_is_better else "lower"
 
 
-def interval_words(interval: Interval) -> str:
-    """As in ``0.400 [0.200, 0.600]``; a dash where there is no value."""
+def means_decimals(column: Iterable[Interval]) -> int | None:
+    """The `decimals` of a column of means."""
+    return decimals(interval.mean for interval in column if interval.count)
+
+
+def interval_words(interval: Interval, digits: int | None) -> str:
+    """As in ``0.400 [0.200, 0.600]``, with so many `decimals`; a dash where there is no value."""
     if interval.count == 0:
         return "-"
-    ends = "" if interval.count < 2 else f" [{interval.low:.3f}, {interval.high:.3f}]"
-    return f"{interval.mean:.3f}{ends}"
+    ends = f" [{fixed(interval.low, digits)}, {fixed(interval.high, digits)}]" if interval.count > 1 else ""
+    return fixed(interval.mean, digits) + ends
 
 
 def _mark(found: Comparison, row: dict[str, Any], metric: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from attrib import checks
-from attrib.report.table import text_table
+from attrib.report.table import fixed, text_table
+from attrib.report.wording import means_decimals
 from attrib.study.summary import Column, Summary
 
 Form = Literal["text", "markdown", "latex"]
@@ -83,23 +83,11 @@ def summary_table(found: Summary, form: Form = "text") -> str:
 
 def short_number(column: Column, value: float) -> str:
     """A number with as many decimals as the table gives those of its column."""
-    return _number(value, _digits(column))
+    return fixed(value, _digits(column))
 
 
 def _digits(column: Column) -> int | None:
-    """Decimals that show three digits of the largest mean; None where that takes an exponent."""
-    means = [abs(one.mean) for one in column.intervals.values() if one.count]
-    top = max(means, default=0.0)
-    if top == 0:
-        return 3
-    size = math.floor(math.log10(top))
-    return max(0, 2 - size) if -4 <= size <= 5 else None
-
-
-def _number(value: float, digits: int | None) -> str:
-    if digits is None:
-        return f"{value:.2e}"
-    return f"{round(value, digits) + 0.0:.{digits}f}"  # without a sign where it rounds to zero
+    return means_decimals(column.intervals.values())
 
 
 @dataclass(frozen=True)
@@ -122,11 +110,11 @@ class _Look:
         interval = column.intervals[row]
         if not interval.count:
             return "-"
-        text = self.number(_number(interval.mean, digits))
+        text = self.number(fixed(interval.mean, digits))
         if row in column.best:
             text = f"{self.best[0]}{text}{self.best[1]}"
         if interval.count > 1:
-            text += f" [{', '.join(self.number(_number(end, digits)) for end in (interval.low, interval.high))}]"
+            text += f" [{', '.join(self.number(fixed(end, digits)) for end in (interval.low, interval.high))}]"
         if interval.count < images:
             text += self.note(f"n={interval.count}")
         return text + self._flags(column, row)

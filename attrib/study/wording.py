@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attrib.report.table import amount, text_table
-from attrib.report.wording import COSTS, interval_words
+from attrib.report.wording import COSTS, interval_words, means_decimals
 
 if TYPE_CHECKING:
     from attrib.study.result import StudyResult
@@ -15,21 +15,23 @@ _SHOWN = 10  # failures that are told in full
 
 def study_text(found: StudyResult, *, markdown: bool = False) -> str:
     """The protocol, the table with its notes, and what failed or is missing."""
+    digits = {metric: means_decimals(row[metric] for row in found.intervals.values()) for metric in found.metrics}
     parts = [
         [f"protocol: {found.protocol}"],
-        [text_table([_cells(found, row) for row in found.table()], markdown=markdown)],
+        [text_table([_cells(found, row, digits) for row in found.table()], markdown=markdown)],
         _notes(found),
         _failures(found),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
-def _cells(found: StudyResult, row: dict[str, Any]) -> dict[str, str]:
+def _cells(found: StudyResult, row: dict[str, Any], digits: dict[str, int | None]) -> dict[str, str]:
     cells = {"method": row["method"] + (" (control)" if row["kind"] == "control" else "")}
     for metric in found.metrics:
         better = "higher" if found.higher_is_better(metric) else "lower"
         head = f"{metric} ({'descriptor' if found.descriptor(metric) else better})"
-        cells[head] = interval_words(found.intervals[row["method"]][metric]) + _mark(found, row, metric)
+        words = interval_words(found.intervals[row["method"]][metric], digits[metric])
+        cells[head] = words + _mark(found, row, metric)
     return cells | {head: amount(row[key]) for key, head in COSTS.items()}
 
 
