@@ -96,7 +96,7 @@ def test_methods_without_a_sample_count_are_told_apart() -> None:
 
 
 def test_every_method_that_draws_samples_is_in_the_table() -> None:
-    sampled = {"n", "n_samples", "n_steps"}
+    sampled = {"n", "n_samples", "n_steps", "steps"}
     drawn = {name for name in METHODS if sampled & set(inspect.signature(METHODS[name]).parameters)}
     assert drawn <= set(SCALES)
     for name, scale in SCALES.items():

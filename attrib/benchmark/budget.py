@@ -35,10 +35,12 @@ class SampleCount:
 # One pass for each unit of the option, but `shapley_sampling`: one for each unit and region.
 SCALES = {
     "ablationcam": SampleCount("channels", 4),
+    "extremal_perturbation": SampleCount("steps", 27, gradient=True),  # of the usual 25 places
     "gradient_shap": SampleCount("n_samples", 1, gradient=True),
     "integrated_gradients": SampleCount("n_steps", 1, gradient=True),
     "kernel_shap": SampleCount("n_samples", 1),
     "lime": SampleCount("n_samples", 1),
+    "meaningful_perturbation": SampleCount("steps", 3, gradient=True),
     "rise": SampleCount("n", 3),
     "scorecam": SampleCount("channels", 4),
     "shapley_sampling": SampleCount("n_samples", 3),
@@ -83,6 +85,7 @@ def options_for(method: str, forwards: int, x: Tensor) -> Budget:
         - occlusion keeps its usual window, an eighth of the shorter side, and moves it in smaller or larger steps;
           where steps of a whole window are too many, the window grows.
         - ``scorecam`` and ``ablationcam`` take that many channels, or all the layer has if these are fewer.
+        - ``extremal_perturbation`` compares its usual 25 discs, whose passes go forward only.
         - a gradient's backward pass is not counted, though it costs about as much as its forward pass or twice that:
           equal passes are not equal time.
         - methods without a sample count (one gradient, say) have no options: they cannot be scaled.
