@@ -39,8 +39,10 @@ RESULTS = speed.HERE / "results" / "quality.json"
 SIDE = 2  # photos along each side of a grid
 # Settings at which every method takes seconds per image; they are written into the results.
 OPTIONS: dict[str, dict[str, Any]] = {
+    "extremal_perturbation": {"areas": 0.1, "steps": 30, "places": 3},
     "kernel_shap": {"n_samples": 100},
     "lime": {"n_samples": 100},
+    "meaningful_perturbation": {"steps": 50},
     "rise": {"n": 300},
     "shapley_sampling": {"n_samples": 2},
 }

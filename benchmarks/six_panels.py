@@ -50,9 +50,9 @@ def boxes(net: LoadedModel, photo: Image.Image, folder: Path) -> dict[str, Tenso
     entry = next(item for item in index if item["image"] == "dog_cat_both.png")
     found = {}
     for label, (x0, y0, x1, y1) in entry["hand_boxes_xyxy_approx"].items():
-        mask = np.zeros((photo.height, photo.width, 3), np.uint8)
+        mask = np.zeros((photo.height, photo.width), np.uint8)
         mask[y0:y1, x0:x1] = 255
-        found[label[:3]] = torch.from_numpy(np.asarray(net.view(Image.fromarray(mask)).convert("L")).copy() > 127)
+        found[label[:3]] = net.mask(Image.fromarray(mask))
     return found
 
 
