@@ -4,16 +4,20 @@ from attrib.plot.curves import comparison, curves
 from attrib.plot.maps import gradient_image, heatmap
 from attrib.plot.occlusion import occlusion_panels
 from attrib.plot.panels import panels
+from attrib.plot.probes import probe_curves
 from attrib.plot.study import cost_and_quality, rank_line, score_grid
+from attrib.plot.training import evolution_panels
 
 __all__ = [
     "comparison",
     "cost_and_quality",
     "curves",
+    "evolution_panels",
     "gradient_image",
     "heatmap",
     "occlusion_panels",
     "panels",
+    "probe_curves",
     "rank_line",
     "score_grid",
 ]
