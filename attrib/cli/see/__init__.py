@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import typer
 
+from attrib.cli.see.probes import probes_command
+from attrib.cli.see.training import training_command
+
 see = typer.Typer(
     name="see",
     help="Look at a network: its filters, what its units respond to, what it makes of pictures.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+see.command("probes")(probes_command)
+see.command("training")(training_command)

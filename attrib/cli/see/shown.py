@@ -39,9 +39,16 @@ def stream(data: str, network: LoadedModel, *, limit: int | None = None, batch_s
         return Stream(open_samples(demo_images() if data == "demo" else data, limit=limit), network, batch_size)
 
 
-def finish(found: Finding, folder: Path | None, context: typer.Context, *, figures: bool, json: bool) -> None:
-    """Write the result into ``folder``, and print it in words or as JSON."""
-    about = {"command": list(context.obj)}
+def write(found: Finding, folder: Path | None, context: typer.Context, *, figures: bool) -> None:
+    """Write the result into ``folder``, inside the block of `prepare.output`; nowhere if it is None."""
     if folder is not None:
-        found.write(folder, figures=figures, about=about)
-    prepare.say(found.manifest | about, lambda _: found.to_text(), as_json=json)
+        found.write(folder, figures=figures, about=_about(context))
+
+
+def tell(found: Finding, context: typer.Context, *, json: bool) -> None:
+    """Print the result in words or as JSON, after that block: inside, standard output goes to standard error."""
+    prepare.say(found.manifest | _about(context), lambda _: found.to_text(), as_json=json)
+
+
+def _about(context: typer.Context) -> dict[str, object]:
+    return {"command": list(context.obj)}
