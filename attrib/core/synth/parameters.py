@@ -90,12 +90,11 @@ class Fourier(Parameters):
         return scaled
 
     def _scale(self, size: torch.Size, like: Tensor) -> Tensor:
-        """What each frequency is multiplied with, ``(H, W // 2 + 1, 1)``: 1 at one cycle per image."""
+        """What each frequency is multiplied with, ``(H, W // 2 + 1, 1)``."""
         high, wide = size[-2:]
         down, across = torch.fft.fftfreq(high), torch.fft.rfftfreq(wide)
-        lowest = 1 / max(high, wide)
-        frequency = (down[:, None].square() + across.square()).sqrt().clamp_min(lowest)
-        scale: Tensor = (frequency / lowest).pow(-self.decay).to(like)[..., None]
+        frequency = (down[:, None].square() + across.square()).sqrt().clamp_min(1 / max(high, wide))
+        scale: Tensor = frequency.pow(-self.decay).to(like)[..., None]
         return scale
 
     def encode(self, image: Tensor) -> Tensor:

@@ -54,11 +54,11 @@ class Ball(Projection):
     def __call__(self, image: Tensor, gradient: Tensor, step: int) -> Tensor:
         change = image - self.centre
         if self.norm == "linf":
-            inside: Tensor = self.centre + change.clamp(-self.radius, self.radius)
-            return inside
+            return self.centre + change.clamp(-self.radius, self.radius)
         size = change.flatten(1).norm(dim=1).clamp_min(torch.finfo(image.dtype).tiny)
         share = (self.radius / size).clamp(max=1.0)
-        return self.centre + change * share.reshape(-1, *(1 for _ in image.shape[1:]))
+        inside: Tensor = self.centre + change * share.reshape(-1, *(1 for _ in image.shape[1:]))
+        return inside
 
 
 @dataclass(frozen=True)
