@@ -1,6 +1,6 @@
 """Occlusion against saliency, guided backpropagation and Grad-CAM by deletion, insertion and SRG, on trained networks.
 
-``python -m benchmarks.faithfulness --photos 16 --threads 2 --table``
+``python -m benchmarks.faithfulness --photos 25 --threads 1 --table --summary``
 
 Four of the networks and the photos are those that the tests use (environment variable ``ATTRIB_TEST_DATA``); the fifth,
 EfficientNet-Lite0, comes with the extra ``demo``.
@@ -9,6 +9,7 @@ EfficientNet-Lite0, comes with the extra ``demo``.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,11 +30,12 @@ from attrib.report.table import text_table
 from benchmarks import speed
 from benchmarks.table import replace_between
 
-BEGIN, END = "<!-- faithfulness: begin -->", "<!-- faithfulness: end -->"
+BEGIN, END = "<!-- faithfulness: begin -->", "<!-- faithfulness: end -->"  # of the page and of the summary
 RESULTS = speed.HERE / "results" / "faithfulness.json"
 NETS = ("squeezenet1_0", "resnet18", "mobilenet_v2", "tiny_darknet", "efficientnet_lite0")
 SHOWN = ("occlusion", "saliency", "guided", "gradcam")
 NUMBERS = ("deletion", "insertion", "srg")
+HEADS = {"deletion": "deletion ↓", "insertion": "insertion ↑", "srg": "SRG ↑"}
 
 
 def network(name: str) -> LoadedModel:
@@ -93,6 +95,39 @@ def page(results: Mapping[str, Any]) -> str:
     )
 
 
+def summary(results: Mapping[str, Any]) -> str:
+    """For the first page: every number with its interval, and which methods the tests tell apart."""
+    about, lines = results["metadata"], []
+    for row in results["rows"]:
+        for number in NUMBERS:
+            line = {"network": f"{row['net']} ({row['photos']})", "": HEADS[number]}
+            line |= {method: _interval(row, method, number) for method in SHOWN}
+            best = (max if METRICS[number].higher_is_better else min)(
+                (one for one in row["means"] if one not in SHOWN), key=lambda one: row["means"][one][number][0]
+            )
+            line |= {"best control": f"{best} {row['means'][best][number][0]:.2f}"}
+            lines.append(line | {"told apart": _wins(row["pairs"][number])})
+    return (
+        f"Measured {about['date']} on {about['machine']['device']}, threads: {results['settings']['threads']}, torch "
+        f"{about['versions']['torch']}; {results['settings']['protocol']}.\n\n{text_table(lines, markdown=True)}"
+    )
+
+
+def _interval(row: Mapping[str, Any], method: str, number: str) -> str:
+    mean, low, high = row["means"][method][number]
+    ends = "" if low is None else f" [{low:.2f}, {high:.2f}]"
+    return f"{mean:.2f}{ends}" + " !" * bool(row["not_better_than"].get(method, {}).get(number))
+
+
+def _wins(pairs: Sequence[str]) -> str:
+    """Who is better than whom, at a corrected p below 0.05; a pair says so in words."""
+    won: dict[str, list[str]] = {}
+    for found in (re.match(r"(\w+) is better than (\w+) ", pair) for pair in pairs):
+        if found:
+            won.setdefault(found[1], []).append(found[2])
+    return "; ".join(f"{better} > {', '.join(worse)}" for better, worse in won.items()) or "-"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the table and write the numbers."""
     made = argparse.ArgumentParser(prog="faithfulness", description=__doc__)
@@ -101,6 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     made.add_argument("--threads", type=int, default=torch.get_num_threads())
     made.add_argument("--out", type=Path, default=RESULTS)
     made.add_argument("--table", type=Path, nargs="?", const=speed.HERE / "README.md", help="update this page's table")
+    made.add_argument("--summary", type=Path, nargs="?", const=speed.HERE.parent / "README.md", help="and this page's")
     args = made.parse_args(argv)
     before = torch.get_num_threads()
     torch.set_num_threads(args.threads)
@@ -119,6 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(page(results))
     if args.table:
         replace_between(args.table, BEGIN, END, page(results))
+    if args.summary:
+        replace_between(args.summary, BEGIN, END, summary(results))
     return 0
 
 

@@ -99,6 +99,18 @@ def test_the_comparison_says_means_pairs_and_who_is_no_better_than_a_control(tmp
     assert srg > 0
 
 
+def test_the_first_page_shows_the_results_with_intervals_and_what_the_tests_tell_apart() -> None:
+    results = json.loads(faithfulness.RESULTS.read_text())
+    shown = faithfulness.summary(results)
+    assert shown in (speed.HERE.parent / "README.md").read_text()
+    row = results["rows"][0]
+    mean, low, high = row["means"]["gradcam"]["srg"]
+    assert f"{mean:.2f} [{low:.2f}, {high:.2f}]" in shown
+    pairs = ["a is better than b (+0.1, p=0.01)", "b and c: no difference shown (p=1)", "a is better than c (+0.2)"]
+    assert faithfulness._wins(pairs) == "a > b, c"
+    assert faithfulness._wins(pairs[1:2]) == "-"
+
+
 @pytest.mark.parametrize("benchmark", [quality, faithfulness], ids=lambda module: module.__name__)
 def test_the_table_of_the_repository_is_that_of_its_results(benchmark: ModuleType) -> None:
     results = json.loads(benchmark.RESULTS.read_text())
