@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -122,8 +123,14 @@ class Correspondence(Finding):
         rows = []
         for name, values in [*named, (RANDOM, self.random)]:
             spread = {layer: _spread(values[layer]) for layer in self.layers}
-            rows.append({"hidden": name} | {one: f"{m:.3f} {sign} {sd:.3f}" for one, (m, sd) in spread.items()})
+            rows.append({"hidden": name} | {layer: _told(*one, sign) for layer, one in spread.items()})
         return rows
+
+
+def _told(mean: float, sd: float, sign: str) -> str:
+    """A mean with its deviation, without it where there is a single pair."""
+    known = f"{mean:.3f}" if isnan(sd) else f"{mean:.3f} {sign} {sd:.3f}"
+    return "-" if isnan(mean) else known
 
 
 def _spread(values: Tensor) -> tuple[float, float]:
