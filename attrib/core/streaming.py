@@ -95,7 +95,8 @@ def _source(data: Data, batch_size: int) -> tuple[Iterable[Any], int | None]:
     if isinstance(data, DataLoader):
         return data, len(data.dataset) if isinstance(data.dataset, Sized) else None
     if isinstance(data, Dataset):
-        loader: DataLoader[Any] = DataLoader(data, batch_size=batch_size)
+        # without a generator of its own each pass over it would take a number from torch's random state
+        loader: DataLoader[Any] = DataLoader(data, batch_size=batch_size, generator=torch.Generator())
         return loader, len(data) if isinstance(data, Sized) else None
     if not isinstance(data, Iterable):
         raise InputError(f"data must be a Tensor (N, C, H, W), a data set or a DataLoader; got {type(data).__name__}.")
