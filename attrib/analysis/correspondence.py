@@ -103,7 +103,7 @@ def correspondence(  # noqa: PLR0913  the settings of the experiment, and how it
     x = _pair_or_more(inputs)
     network = unwrap(model)
     masks, count = part_masks(parts, x), checks.integer("draws", draws, 1)
-    room = None if within is None else part_masks({"within": within}, x)["within"]
+    room = None if within is None else part_masks({"within": within}, x, whole=True)["within"]
     source = torch.Generator().manual_seed(checks.integer("seed", seed, 0))
     shifted = {name: [moved(one, room, source, name, aligned) for _ in range(count)] for name, one in masks.items()}
     fill = resolve_baseline(baseline, x)

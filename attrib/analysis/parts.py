@@ -17,8 +17,8 @@ from attrib.errors import InputError
 PartLike = Tensor | npt.NDArray[Any] | Sequence[Any]
 
 
-def part_masks(parts: Mapping[str, PartLike], x: Tensor) -> dict[str, Tensor]:
-    """Each part as bools ``(N, H, W)``; a pixel is inside a box if any of it is.
+def part_masks(parts: Mapping[str, PartLike], x: Tensor, *, whole: bool = False) -> dict[str, Tensor]:
+    """Each part as bools ``(N, H, W)``; a pixel is inside a box if any of it is. One may be the ``whole`` picture.
 
     Example:
         >>> part_masks({"eye": [1, 0, 3, 1]}, torch.zeros(2, 3, 2, 4))["eye"][1].int().tolist()
@@ -27,10 +27,10 @@ def part_masks(parts: Mapping[str, PartLike], x: Tensor) -> dict[str, Tensor]:
     given: object = parts
     if not isinstance(given, Mapping) or not given:
         raise InputError(f"parts must map names to boxes or masks, at least one; got {parts!r:.60}.")
-    return {str(name): _mask(given, x, f"part {name!r}") for name, given in parts.items()}
+    return {str(name): _mask(given, x, f"part {name!r}", whole) for name, given in parts.items()}
 
 
-def _mask(given: PartLike, x: Tensor, what: str) -> Tensor:
+def _mask(given: PartLike, x: Tensor, what: str, whole: bool) -> Tensor:
     n, (h, w) = len(x), x.shape[2:]
     values = given.detach().cpu() if isinstance(given, Tensor) else _tensor(given, what)
     if values.dtype == torch.bool:
@@ -44,7 +44,8 @@ def _mask(given: PartLike, x: Tensor, what: str) -> Tensor:
                 f"numbers of shape {tuple(values.shape)}."
             )
         masks = torch.stack([_boxed(box, h, w, what) for box in values.expand(n, 4).tolist()])
-    if not bool(masks.flatten(1).any(1).all()) or bool(masks.flatten(1).all(1).any()):
+    inside = masks.flatten(1)
+    if not bool(inside.any(1).all()) or (bool(inside.all(1).any()) and not whole):
         raise InputError(f"{what} must cover some pixels of every picture and not all; got none, or all, of some.")
     return masks
 

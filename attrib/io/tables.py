@@ -21,8 +21,8 @@ def from_table(table: Path, columns: Mapping[str, str]) -> Samples:
 
     Columns: ``image`` (a file), and optionally ``label``, ``mask`` (a file), ``boxes`` or ``box``, and ``name``.
     """
-    records = _records(table)
-    known = sorted({key for record in records for key in record})
+    rows = records(table)
+    known = sorted({key for record in rows for key in record})
     column = named_columns(columns, known)
     if "image" not in column:
         raise InputError(
@@ -31,7 +31,7 @@ def from_table(table: Path, columns: Mapping[str, str]) -> Samples:
         )
 
     def value(index: int, what: str) -> Any:
-        found = records[index].get(column[what]) if what in column else None
+        found = rows[index].get(column[what]) if what in column else None
         return None if found == "" else found
 
     def read(index: int) -> Sample:
@@ -40,7 +40,7 @@ def from_table(table: Path, columns: Mapping[str, str]) -> Samples:
         file = table.parent / str(mask) if mask is not None else None
         return Sample(image, labels[index], read_mask(image, file, value(index, "boxes")))
 
-    count = range(len(records))
+    count = range(len(rows))
     labels = tuple(plain_label(value(i, "label")) for i in count)
     names = tuple(str(value(i, "name") or value(i, "image")) for i in count)
     masked = any(value(i, what) for i in count for what in ("mask", "boxes"))
@@ -60,7 +60,8 @@ def named_columns(columns: Mapping[str, str], known: list[str]) -> dict[str, str
     return {**usual, **columns}
 
 
-def _records(table: Path) -> list[dict[str, Any]]:
+def records(table: Path) -> list[dict[str, Any]]:
+    """Read a table of any of the three kinds, a mapping of columns to values for each row."""
     try:
         text = table.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

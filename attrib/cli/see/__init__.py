@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from attrib.cli.see.correspondence import correspondence_command
 from attrib.cli.see.probes import probes_command
+from attrib.cli.see.segment import segment_command
 from attrib.cli.see.training import training_command
 
 see = typer.Typer(
@@ -13,5 +15,7 @@ see = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+see.command("correspondence")(correspondence_command)
 see.command("probes")(probes_command)
+see.command("segment")(segment_command)
 see.command("training")(training_command)
