@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attrib import checks
 from attrib.core.attribution import frozen
@@ -148,7 +148,7 @@ def ascend(
         len(goals),
         input_shape(model, size),
         subject.space,
-        _like(subject),
+        subject.like,
         search.seed,
     )
     parts = range(0, len(goals), checks.integer("batch_size", batch_size, 1))
@@ -168,12 +168,6 @@ def objectives(units: object) -> list[Objective]:
     if not many:
         raise InputError("units must name at least one class, unit or objective; got none.")
     return [as_objective(one) for one in many]
-
-
-def _like(subject: Subject) -> Tensor:
-    """A tensor of the network's dtype, on its device."""
-    weights = subject.model.parameters() if isinstance(subject.model, nn.Module) else ()
-    return next((w for w in weights if w.is_floating_point()), torch.zeros(0)).detach()
 
 
 def _earlier(resume: Ascent | None, parts: int) -> Sequence[Synthesis | None]:

@@ -24,6 +24,7 @@ from attrib.core.synth.partial import as_far_as_needed
 from attrib.core.synth.penalties import Penalty
 from attrib.core.synth.projections import Projection
 from attrib.core.synth.record import NotFiniteError, Recorder, Step, Stopped, Synthesis, Unfinished
+from attrib.core.synth.tiles import tiles
 from attrib.core.synth.views import View, seen
 from attrib.core.targets import as_objective
 from attrib.errors import InputError, ModelError
@@ -45,6 +46,8 @@ class Search:
         penalties: subtracted from the objective.
         projections: done to the image after each step; with `Pixels` only.
         seed: of the views.
+        tile: compute scores and gradients in tiles of at most this side, and add the scores up: the memory of one tile.
+            A jitter hides the seams. What the objective leaves open is settled in every tile, at every step.
         on_step: told of every step; the search ends when it returns True.
         show_progress: progress bar on standard error.
     """
@@ -56,12 +59,15 @@ class Search:
     penalties: Sequence[Penalty] = ()
     projections: Sequence[Projection] = ()
     seed: int = 0
+    tile: int | None = None
     on_step: OnStep | None = None
     show_progress: bool = False
 
     def __post_init__(self) -> None:
         checks.integer("steps", self.steps, 0)
         checks.integer("seed", self.seed, 0)
+        if self.tile is not None:
+            checks.integer("tile", self.tile, 1)
         if self.projections and not self.parameters.pixels:
             raise InputError(
                 f"projections must be left out where {type(self.parameters).__name__} is searched over; "
@@ -163,6 +169,8 @@ class _Run:
 
     def _bound(self, start: Tensor) -> Objective:
         """The objective with what is open settled on the start."""
+        if self.search.tile is not None:
+            return self.objective
         with torch.no_grad():
             image = self.search.parameters.image(self.search.parameters.encode(start), self.size)
             return self._asked(self.objective, image, bind=True)[0]
@@ -200,22 +208,34 @@ class _Run:
     def _evaluate(self, number: int) -> tuple[Step, Tensor, Tensor]:
         """A step's numbers, the gradient of the score at the image, and the image with the graph behind it."""
         search = self.search
-        parameters = self.parameters.requires_grad_()
-        image = search.parameters.image(parameters, self.size)
-        _, score = self._asked(self.goal, seen(image, search.views, self.random))
-        slope = self._slope(score, image)
+        image = search.parameters.image(self.parameters.requires_grad_(), self.size)
+        shown = seen(image, search.views, self.random)
+        if search.tile is None:
+            _, score = self._asked(self.goal, shown)
+            slope = self._slope(score, image, keep=image.grad_fn is not None)
+        else:
+            score, pieces = self._tiled(shown.detach(), search.tile)
+            slope = pieces if shown is image else torch.autograd.grad(shown, image, pieces, retain_graph=True)[0]
         if number == 0:
             self._find_dead(slope)
         with torch.no_grad():
             penalties = {type(one).__name__: one(image) for one in search.penalties}
         return Step(number, image.detach(), score.detach(), penalties), slope, image
 
-    def _slope(self, score: Tensor, image: Tensor) -> Tensor:
+    def _tiled(self, shown: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """Score and gradient, tile by tile."""
+        total, slope = torch.zeros(len(shown)).to(shown), torch.zeros_like(shown)
+        for rows, columns in tiles(shown, side):
+            piece = shown[..., rows, columns].clone().requires_grad_()
+            _, score = self._asked(self.goal, piece)
+            slope[..., rows, columns] = self._slope(score, piece)
+            total += score.detach()
+        return total, slope
+
+    def _slope(self, score: Tensor, image: Tensor, *, keep: bool = False) -> Tensor:
         found = None
         if score.requires_grad:
-            (found,) = torch.autograd.grad(
-                score.sum(), image, retain_graph=image.grad_fn is not None, allow_unused=True
-            )
+            (found,) = torch.autograd.grad(score.sum(), image, retain_graph=keep, allow_unused=True)
             cost.add(backwards=len(image))
         if found is None:
             raise ModelError(
