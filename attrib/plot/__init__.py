@@ -1,6 +1,8 @@
 """Figures: the only part that normalises or colours. Axes in, axes out; pyplot's state is never touched."""
 
 from attrib.plot.curves import comparison, curves
+from attrib.plot.diagnosis import diagnosis_panels
+from attrib.plot.filters import filter_tiles
 from attrib.plot.maps import gradient_image, heatmap
 from attrib.plot.occlusion import occlusion_panels
 from attrib.plot.panels import panels
@@ -12,7 +14,9 @@ __all__ = [
     "comparison",
     "cost_and_quality",
     "curves",
+    "diagnosis_panels",
     "evolution_panels",
+    "filter_tiles",
     "gradient_image",
     "heatmap",
     "occlusion_panels",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from attrib.cli.see.correspondence import correspondence_command
+from attrib.cli.see.diagnose import diagnose_command
+from attrib.cli.see.filters import filters_command
 from attrib.cli.see.probes import probes_command
 from attrib.cli.see.segment import segment_command
 from attrib.cli.see.training import training_command
@@ -16,6 +18,8 @@ see = typer.Typer(
     rich_markup_mode=None,
 )
 see.command("correspondence")(correspondence_command)
+see.command("diagnose")(diagnose_command)
+see.command("filters")(filters_command)
 see.command("probes")(probes_command)
 see.command("segment")(segment_command)
 see.command("training")(training_command)
