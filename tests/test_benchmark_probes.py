@@ -72,7 +72,7 @@ def test_a_small_run_has_a_row_for_each_layer_probe_size_and_network(
 ) -> None:
     monkeypatch.setattr(probes, "LAYERS", ("conv1@input", "layer1.0", "linear"))
     out, threads = tmp_path / "probes.json", torch.get_num_threads()
-    how = ["--data", "mnist", "--shots", "1", "2", "--test", "4", "--repeats", "2", "--limit", "80", "--threads", "1"]
+    how = ["--data", "mnist", "--shots", "1", "2", "--test", "4", "--repeats", "2", "--limit", "150", "--threads", "1"]
     assert probes.main([*how, "--out", str(out)]) == 0
     rows: list[dict[str, Any]] = json.loads(out.read_text())["rows"]
     assert len(rows) == len(probes.LAYERS) * len(probes.PROBES) * 2 * 2
