@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from attrib.core.geometry import Layout
@@ -65,3 +66,43 @@ class Total(Objective):
     def __call__(self, output: Any, acts: Acts) -> Tensor:
         totals = self.layout.maps(acts[self.layer]).flatten(2).sum(2)
         return totals.gather(1, self.channel[:, None])[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Unit(Objective):
+    """Of each example another unit of a layer.
+
+    Args:
+        layer: its address.
+        layout: where its channels and places are; None where it has no places.
+        channel: of each example, ``(N,)``.
+        y: row, ``(N,)``; 0 where the layer has no places.
+        x: column likewise.
+    """
+
+    layer: str
+    layout: Layout | None
+    channel: Tensor
+    y: Tensor
+    x: Tensor
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return (self.layer,)
+
+    @property
+    def reads_output(self) -> bool:
+        return False
+
+    @property
+    def entries(self) -> int:
+        return len(self.channel)
+
+    def rows(self, index: Tensor) -> Unit:
+        channel, y, x = (one[index.to(one.device)] for one in (self.channel, self.y, self.x))
+        return replace(self, channel=channel, y=y, x=x)
+
+    def __call__(self, output: Any, acts: Acts) -> Tensor:
+        act = acts[self.layer]
+        maps = act[:, :, None, None] if self.layout is None else self.layout.maps(act)
+        return maps[torch.arange(len(maps), device=maps.device), self.channel, self.y, self.x]
