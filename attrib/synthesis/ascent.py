@@ -34,6 +34,7 @@ class Ascent(Finding):
 
     Attributes:
         units: what each image is for, in words.
+        layers: the layer of each unit that is a channel or neuron; None of the others.
         inputs: after the last step, ``(N, C, H, W)`` as the network takes them.
         pictures: the same in [0, 1], where clipped is clipped.
         score: the unit, ``(steps + 1, N)``: at the start, and after each step.
@@ -48,6 +49,7 @@ class Ascent(Finding):
     """
 
     units: tuple[str, ...]
+    layers: tuple[str | None, ...]
     inputs: Tensor
     pictures: Tensor
     score: Tensor
@@ -77,15 +79,22 @@ class Ascent(Finding):
         return f"{self.recipe}: {steps} steps\n\n{text_table(rows, markdown=markdown)}"
 
     def plot(self, *, columns: int = 5) -> Figure:
-        """The images, `attrib.plot.synthesis.images`."""
+        """All images, `attrib.plot.synthesis.images`."""
+        return self._drawn(range(len(self.units)), columns)
+
+    def sheets(self, *, columns: int = 5) -> dict[str, Figure]:
+        """A figure per layer, of the units that are channels or neurons, by the layer's address."""
+        layers = dict.fromkeys(layer for layer in self.layers if layer is not None)
+        rows = {layer: [n for n, other in enumerate(self.layers) if other == layer] for layer in layers}
+        return {layer: self._drawn(which, columns, foot=layer) for layer, which in rows.items()}
+
+    def _drawn(self, which: Sequence[int], columns: int, foot: str = "") -> Figure:
         from attrib.plot.synthesis import images
 
-        titles = [
-            unit if torch.isnan(chance) else f"{unit}, p = {float(chance):.2f}"
-            for unit, chance in zip(self.units, self.chance, strict=True)
-        ]
-        shown = self.pictures if self.clipped else self.inputs
-        return images(shown, titles, columns=columns, stretch=not self.clipped)
+        chances = {n: float(self.chance[n]) for n in which if not torch.isnan(self.chance[n])}
+        titles = [f"{self.units[n]}, p = {chances[n]:.2f}" if n in chances else self.units[n] for n in which]
+        shown = (self.pictures if self.clipped else self.inputs)[list(which)]
+        return images(shown, titles, columns=columns, stretch=not self.clipped, foot=foot)
 
 
 def ascend(
@@ -186,6 +195,7 @@ def _ascent(
     inputs = torch.cat([one.image for one in found])
     return Ascent(
         tuple(_named(goal, subject) for goal in goals),
+        tuple(goal.layer if isinstance(goal, (Channel, Neuron)) else None for goal in goals),
         inputs,
         subject.space.to_picture(inputs).clamp(0, 1),
         torch.cat(_as_long([one.score for one in found]), 1),

@@ -136,7 +136,10 @@ def made(model: Any, methods: Sequence[Method], layer: str | None) -> dict[str, 
         if not isinstance(kind, Attribution):
             needs = layer is not None and getattr(getattr(kind, "func", kind), "needs_layer", False)
             kind = kind(model, layer=layer) if needs else kind(model)
-        found[one if isinstance(one, str) else kind.name] = kind
+        name = one if isinstance(one, str) else kind.name
+        if name in found:
+            raise InputError(f"methods must have different names; got {name!r} twice.")
+        found[name] = kind
     return found
 
 

@@ -153,7 +153,14 @@ def facets(  # noqa: PLR0913  the paper's settings
     near = tuple(_nearest(place, label, f, exemplars) for f in range(count))
     starts = torch.stack([inputs[one].mean(0) for one in near])
     ascent = ascend(
-        model, [goal] * count, recipe=recipe, start=starts, size=(starts.shape[2], starts.shape[3]), pixels=pixels, seed=seed, **changes
+        model,
+        [goal] * count,
+        recipe=recipe,
+        start=starts,
+        size=(starts.shape[2], starts.shape[3]),
+        pixels=pixels,
+        seed=seed,
+        **changes,
     )
     shown = tuple(subject.space.to_picture(inputs[one]).clamp(0, 1) for one in near)
     means = subject.space.to_picture(starts).clamp(0, 1)

@@ -59,7 +59,7 @@ class Prior:
         alpha: its power, at least 1.
     """
 
-    variation: float = 0.01
+    variation: float = 0.3
     beta: float = 2.0
     bound: float = 0.01
     alpha: float = 6.0

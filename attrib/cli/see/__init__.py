@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import typer
 
+from attrib.cli.see.ascent import ascent_command
 from attrib.cli.see.correspondence import correspondence_command
 from attrib.cli.see.diagnose import diagnose_command
+from attrib.cli.see.dream import dream_command
+from attrib.cli.see.facets import facets_command
 from attrib.cli.see.filters import filters_command
+from attrib.cli.see.inversion import inversion_command
 from attrib.cli.see.probes import probes_command
 from attrib.cli.see.segment import segment_command
 from attrib.cli.see.training import training_command
@@ -17,9 +21,13 @@ see = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+see.command("ascent")(ascent_command)
 see.command("correspondence")(correspondence_command)
 see.command("diagnose")(diagnose_command)
+see.command("dream")(dream_command)
+see.command("facets")(facets_command)
 see.command("filters")(filters_command)
+see.command("inversion")(inversion_command)
 see.command("probes")(probes_command)
 see.command("segment")(segment_command)
 see.command("training")(training_command)
