@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 from attrib.core.attribution import Attribution
@@ -86,12 +87,23 @@ class Adversarial(Finding):
         """Share of successes among the examples that were attacked."""
         return float(self.success.sum() / (~self.wrong).sum())
 
+    def shuffled(self, seed: int = 0) -> Tensor:
+        """Inputs with the same perturbations, their pixels in random order, ``(N, C, H, W)``: as large, without aim.
+
+        The order is the same for all examples, the channels of a pixel stay together, and what lies beyond black and
+        white is clipped.
+        """
+        flat = self.perturbation.flatten(2)
+        order = torch.randperm(flat.shape[2], generator=torch.Generator().manual_seed(seed)).to(flat.device)
+        noise = flat[:, :, order].reshape(self.clean.shape)
+        return self.subject.space.to_input((self.picture + noise).clamp(0, 1))
+
     def attribution_change(
         self, *methods: Method, target: object = "predicted", layer: str | None = None, top: float = 0.05, seed: int = 0
     ) -> AttributionChange:
         """Explain the pictures before and after, and measure how far the maps moved.
 
-        As a control the same perturbation is added with its pixels in random order: as large, but without aim.
+        As a control the maps of `shuffled` are measured too.
 
         Args:
             methods: registry names, methods of this network, or what makes them from it; saliency and Grad-CAM if none.

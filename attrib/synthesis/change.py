@@ -112,7 +112,7 @@ def attribution_change(
         raise InputError(f"top must be above 0, a share of the pixels; got {top!r}.")
     checks.integer("seed", seed, 0)
     asked, extra = made(found.subject.model, methods or USUAL, layer), found.subject.extra or None
-    shuffled = found.subject.space.to_input((found.picture + _in_random_order(found.perturbation, seed)).clamp(0, 1))
+    shuffled = found.shuffled(seed)
     before, after, control = (
         {name: _one_channel(name, maps[0]) for name, maps in answers.items()}
         for answers in (
@@ -147,13 +147,6 @@ def _one_channel(name: str, maps: Any) -> Tensor:
     if not isinstance(maps, Tensor) or maps.ndim != 4:
         raise ShapeError(f"maps of {name} must have shape (N, C, h, w) to be compared; choose methods for images.")
     return reduce_channels(maps, "sum")
-
-
-def _in_random_order(perturbation: Tensor, seed: int) -> Tensor:
-    """The pixels of each perturbation in one other order, the same for all examples; channels stay together."""
-    flat = perturbation.flatten(2)
-    order = torch.randperm(flat.shape[2], generator=torch.Generator().manual_seed(seed)).to(flat.device)
-    return flat[:, :, order].reshape(perturbation.shape)
 
 
 def distances(before: Tensor, after: Tensor, top: float) -> dict[str, Tensor]:
