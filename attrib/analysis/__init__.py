@@ -8,6 +8,7 @@ from attrib.analysis.correspondence_result import Correspondence
 from attrib.analysis.diagnosis import FilterDiagnosis, Thresholds, diagnose_filters
 from attrib.analysis.embedding import Embedding, grid_places, pca, tsne
 from attrib.analysis.filters import FilterGrid, filter_grid
+from attrib.analysis.invariance import Invariance, invariance
 from attrib.analysis.kernels import Kernels, Spectrum, read_kernels
 from attrib.analysis.neighbours import Neighbours, nearest
 from attrib.analysis.occlusion import CleanValues, OcclusionMaps, PixelMaps, occlusion_maps
@@ -32,6 +33,7 @@ __all__ = [
     "FilterDiagnosis",
     "FilterGrid",
     "Fold",
+    "Invariance",
     "Jump",
     "Kernels",
     "LayerFeatures",
@@ -62,6 +64,7 @@ __all__ = [
     "feature_bank",
     "filter_grid",
     "grid_places",
+    "invariance",
     "layer_features",
     "load_bank",
     "nearest",
