@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attrib import checks
 from attrib.core.attribution import frozen
+from attrib.core.indices import as_index
 from attrib.core.objective import ClassScore
 from attrib.core.synth import PixelSpace
 from attrib.core.synth.moves import normalised
@@ -133,11 +134,12 @@ def fool(  # noqa: PLR0913  the paper's settings, and the network's
     if not (0 < confidence < 1 and checks.number("step", step, 0) > 0):
         raise InputError(f"confidence must lie between 0 and 1 and step be above 0; got {confidence!r} and {step!r}.")
     subject = Subject.of(model, pixels, additional_forward_args)
+    asked = as_index(list(target) if isinstance(target, tuple) else target)
+    wanted = asked if isinstance(asked, Tensor) else torch.tensor([asked])
     with frozen(subject.model):
         first = _start(subject, start, shape, seed)
-        count = len(target) if isinstance(target, (list, tuple)) else int(torch.as_tensor(target).numel())
-        x = first.expand(count, *first.shape[1:]) if len(first) == 1 else first
-        goal = indices(list(target) if isinstance(target, (list, tuple)) else target, subject.chances(x))
+        x = first.expand(len(wanted), *first.shape[1:]) if len(first) == 1 else first
+        goal = indices(wanted, subject.chances(x))
         return _climbed(subject, x, goal, confidence, steps, step)
 
 
@@ -164,7 +166,7 @@ def _climbed(subject: Subject, x: Tensor, goal: Tensor, confidence: float, steps
         rows = (~reached).nonzero()[:, 0]
         part = subject.rows(x, rows)
         chance = part.chances(subject.space.to_input(picture[rows])).gather(1, goal[rows, None])[:, 0]
-        curve[count:, rows] = chance
+        curve[count:, rows] = chance.to(curve)
         reached[rows], taken[rows] = chance >= confidence, count
         going = rows[chance < confidence]
         if count == steps or not len(going):

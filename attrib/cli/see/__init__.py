@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import typer
 
+from attrib.cli.see.adversarial import adversarial_command
 from attrib.cli.see.ascent import ascent_command
 from attrib.cli.see.correspondence import correspondence_command
 from attrib.cli.see.diagnose import diagnose_command
 from attrib.cli.see.dream import dream_command
+from attrib.cli.see.embedding import embedding_command
 from attrib.cli.see.facets import facets_command
 from attrib.cli.see.filters import filters_command
+from attrib.cli.see.fires import fires_command
+from attrib.cli.see.invariance import invariance_command
 from attrib.cli.see.inversion import inversion_command
+from attrib.cli.see.neighbours import neighbours_command
+from attrib.cli.see.patches import patches_command
 from attrib.cli.see.probes import probes_command
 from attrib.cli.see.segment import segment_command
 from attrib.cli.see.training import training_command
@@ -21,13 +27,19 @@ see = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+see.command("adversarial")(adversarial_command)
 see.command("ascent")(ascent_command)
 see.command("correspondence")(correspondence_command)
 see.command("diagnose")(diagnose_command)
 see.command("dream")(dream_command)
+see.command("embedding")(embedding_command)
 see.command("facets")(facets_command)
 see.command("filters")(filters_command)
+see.command("fires")(fires_command)
+see.command("invariance")(invariance_command)
 see.command("inversion")(inversion_command)
+see.command("neighbours")(neighbours_command)
+see.command("patches")(patches_command)
 see.command("probes")(probes_command)
 see.command("segment")(segment_command)
 see.command("training")(training_command)
