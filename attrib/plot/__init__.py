@@ -1,5 +1,6 @@
 """Figures: the only part that normalises or colours. Axes in, axes out; pyplot's state is never touched."""
 
+from attrib.plot.correspondence import correspondence_scores, hidden_parts
 from attrib.plot.curves import comparison, curves
 from attrib.plot.diagnosis import diagnosis_panels
 from attrib.plot.filters import filter_tiles
@@ -7,11 +8,13 @@ from attrib.plot.maps import gradient_image, heatmap
 from attrib.plot.occlusion import occlusion_panels
 from attrib.plot.panels import panels
 from attrib.plot.probes import probe_curves
+from attrib.plot.segment import localisation_curve, segment_panels
 from attrib.plot.study import cost_and_quality, rank_line, score_grid
 from attrib.plot.training import evolution_panels
 
 __all__ = [
     "comparison",
+    "correspondence_scores",
     "cost_and_quality",
     "curves",
     "diagnosis_panels",
@@ -19,9 +22,12 @@ __all__ = [
     "filter_tiles",
     "gradient_image",
     "heatmap",
+    "hidden_parts",
+    "localisation_curve",
     "occlusion_panels",
     "panels",
     "probe_curves",
     "rank_line",
     "score_grid",
+    "segment_panels",
 ]
