@@ -32,6 +32,7 @@ from attrib.methods.saliency import Saliency
 from tests import nets, realnets, transformers
 from tests.data import needs_data
 from tests.oracles.patches import crop, top_places
+from tests.test_cli import desk, run  # noqa: F401  fixtures
 
 X = nets.batch(7, 12, 10)
 
@@ -384,6 +385,28 @@ def test_drawn_patches_are_the_pictures_with_the_border_in_grey() -> None:
     assert found.inside is not None
     piece, inside = found.crops[0, 0].movedim(0, -1).numpy(), found.inside[0, 0].numpy()
     np.testing.assert_allclose(image[8::16, 8::16], np.where(inside[..., None], piece, 0.85), atol=1e-6)
+
+
+class TestCommand:
+    COMMAND = ("see", "patches", "-m", "tiny_models:make", "--data", "photos", "--layer", "conv2")
+
+    def test_prints_which_pictures_and_writes_crops_and_projections(self, run: Any, desk: Path) -> None:  # noqa: F811
+        what = ("--channel", "4", "--channel", "1", "-n", "2", "--project", "guided", "--out", "run1")
+        code, out, _ = run(*self.COMMAND, *what)
+        assert code == 0
+        assert out.splitlines()[0].startswith("conv2: the 2 strongest pictures of 2 channels among 2 pictures; patches")
+        told = json.loads((desk / "run1" / "manifest.json").read_text())
+        assert (told["project"], told["command"][:2]) == ("guided", ["attrib", "see"])
+        assert np.load(desk / "run1" / told["arrays"]["channels"]["file"]).tolist() == [4, 1]
+        assert np.load(desk / "run1" / told["arrays"]["projections"]["file"]).shape[:2] == (2, 2)
+        assert (desk / "run1" / "figure.png").stat().st_size > 1000
+
+    def test_takes_several_places_of_a_picture_and_tells_wrong_channels(self, run: Any) -> None:  # noqa: F811
+        code, out, _ = run(*self.COMMAND, "--all-places", "-n", "5", "--limit", "1", "--json", "--quiet")
+        assert (code, json.loads(out)["distinct"], json.loads(out)["examples"]) == (0, False, 1)
+        code, out, err = run(*self.COMMAND, "--channel", "99")
+        assert (code, out) == (2, "")
+        assert "channel must lie in [0, 5] for layer 'conv2'; got 99" in err
 
 
 @needs_data

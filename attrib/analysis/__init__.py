@@ -8,6 +8,7 @@ from attrib.analysis.correspondence_result import Correspondence
 from attrib.analysis.diagnosis import FilterDiagnosis, Thresholds, diagnose_filters
 from attrib.analysis.embedding import Embedding, grid_places, pca, tsne
 from attrib.analysis.filters import FilterGrid, filter_grid
+from attrib.analysis.fires import Firing, firing
 from attrib.analysis.invariance import Invariance, invariance
 from attrib.analysis.kernels import Kernels, Spectrum, read_kernels
 from attrib.analysis.neighbours import Neighbours, nearest
@@ -22,6 +23,7 @@ from attrib.analysis.segment import Segmentation, segment
 from attrib.analysis.top_activations import TopActivations, top_activations
 from attrib.analysis.training import TrainingWatch, evolution
 from attrib.analysis.training_result import Evolution, Jump
+from attrib.core.receptive import ReceptiveField, receptive_field
 
 __all__ = [
     "Agreement",
@@ -32,6 +34,7 @@ __all__ = [
     "Evolution",
     "FilterDiagnosis",
     "FilterGrid",
+    "Firing",
     "Fold",
     "Invariance",
     "Jump",
@@ -47,6 +50,7 @@ __all__ = [
     "Pooling",
     "Probe",
     "ProbeScore",
+    "ReceptiveField",
     "Segmentation",
     "Shots",
     "Softmax",
@@ -63,6 +67,7 @@ __all__ = [
     "evolution",
     "feature_bank",
     "filter_grid",
+    "firing",
     "grid_places",
     "invariance",
     "layer_features",
@@ -74,6 +79,7 @@ __all__ = [
     "probe_features",
     "probe_layers",
     "read_kernels",
+    "receptive_field",
     "segment",
     "sign_distances",
     "top_activations",
