@@ -214,7 +214,7 @@ def test_the_same_seed_gives_the_same_table_and_the_model_stays() -> None:
     assert model.training
 
 
-def test_intervals_are_students_with_the_variance_of_overlapping_splits() -> None:
+def test_intervals_are_students_and_wider_where_splits_share_most_of_what_they_learn_from() -> None:
     found = told({"x": normal(50, 2)}, torch.arange(50) % 2, split=Stratified(repeats=6), probes=ONE)
     values = found.accuracy[0, 0, 0].numpy()
     (one,) = found.scores()
@@ -223,8 +223,14 @@ def test_intervals_are_students_with_the_variance_of_overlapping_splits() -> Non
     assert (one.low, one.high) == (pytest.approx(max(0, values.mean() - half)), pytest.approx(values.mean() + half))
     (wide,) = found.scores(level=0.99)
     assert wide.low <= one.low <= one.high <= wide.high
+    assert found.interval == "corrected"
+    (plain,) = found.scores("t")
+    assert plain.high - plain.mean == pytest.approx(scipy.stats.t.ppf(0.975, 5) * values.std(ddof=1) / np.sqrt(6))
     (boot,) = found.scores("bootstrap")
     assert one.low < boot.low <= boot.mean <= boot.high < one.high
+    few = told({"x": normal(50, 2)}, torch.arange(50) % 2, split=Shots((3, 10), repeats=3), probes=ONE)
+    assert few.interval == "t"
+    assert few.scores() == few.scores("t")
     with pytest.raises(InputError, match="interval must be one of"):
         found.scores("normal")
 
@@ -279,7 +285,7 @@ def test_one_panel_for_one_size_and_one_for_each_probe_with_several() -> None:
     assert ax.lines[1].get_ydata().tolist() == pytest.approx(one.shuffled[:, 0, 0].mean(1).tolist())
     several = probe_curves(told(features, y, split=Shots((5, 20), repeats=2)))
     assert [ax.get_title() for ax in several.axes] == ["least squares", "softmax"]
-    assert [text.get_text() for text in several.axes[0].get_legend().get_texts()][:2] == ["5/class", "20/class"]
+    assert [text.get_text() for text in several.legends[0].get_texts()][:2] == ["5/class", "20/class"]
 
 
 def test_features_and_labels_that_do_not_fit_are_refused() -> None:

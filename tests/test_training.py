@@ -166,7 +166,7 @@ def test_the_figure_has_a_row_for_each_feature_and_marks_the_jumps() -> None:
     assert [ax.texts[-1].get_text() for ax in figure.axes if not ax.images] == [
         "channel 0\n1 jump",
         "channel 1\n0 jumps",
-        "dead",
+        "all alike",
     ]
     assert [ax.spines["left"].get_visible() for ax in figure.axes if ax.images] == [False, False, True, False, False]
 

@@ -16,7 +16,7 @@ from attrib.report.table import text_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Ends: TypeAlias = Literal["t", "bootstrap"]
+Ends: TypeAlias = Literal["t", "corrected", "bootstrap"]
 LEVEL = 0.95
 
 
@@ -77,27 +77,34 @@ class LayerProbes(Finding):
     classes: int
     notes: tuple[str, ...] = ()
 
-    def scores(self, interval: Ends = "t", *, level: float = LEVEL) -> list[ProbeScore]:
+    @property
+    def interval(self) -> Ends:
+        """The interval that tables show: corrected where splits divide all data, with the larger part to learn from."""
+        return "corrected" if all(n >= m for n, m in zip(self.train, self.test, strict=True)) else "t"
+
+    def scores(self, interval: Ends | None = None, *, level: float = LEVEL) -> list[ProbeScore]:
         """One entry for each layer, probe and size.
 
         Convention:
-            - ``"t"``: Student's interval with the variance times ``1 / repeats + test / train`` in place of
-              ``1 / repeats``: repeated splits share examples, and without that the interval is too narrow.
-            - ``"bootstrap"``: percentiles of means of resampled splits. It treats them as independent, and says how
-              much the mean depends on the draw of splits, not on that of examples.
-            - both are NaN with one split.
+            - ``"t"``: Student's interval of the mean over splits; ``"bootstrap"``: percentiles of means of resampled
+              splits. They treat splits as independent: they say how far the mean depends on the draw of splits from
+              these examples, and are too narrow for what other examples would give.
+            - ``"corrected"``: Student's with the variance times ``1 / repeats + test / train`` in place of
+              ``1 / repeats``, for splits that share most of what they learn from. With fewer examples to learn from
+              than are measured on, their splits share little, and it is far too wide.
+            - all are NaN with one split, and cut to [0, 1].
 
         Args:
-            interval: which.
+            interval: which; `interval` if None.
             level: in (0, 1).
 
         References:
             Nadeau, Bengio, "Inference for the Generalization Error", Machine Learning 2003, section 3.
         """
-        checks.choice("interval", interval, ("t", "bootstrap"))
+        how = checks.choice("interval", interval or self.interval, ("t", "corrected", "bootstrap"))
         open_unit("level", level)
         return [
-            self._score((i, j, k), interval, level)
+            self._score((i, j, k), how, level)
             for i in range(len(self.layers))
             for j in range(len(self.probes))
             for k in range(len(self.sizes))
@@ -109,7 +116,8 @@ class LayerProbes(Finding):
         low = high = nan
         if several:
             sd = float(values.std())
-            half = _student(level, len(values)) * sd * sqrt(1 / len(values) + self.test[k] / self.train[k])
+            shared = self.test[k] / self.train[k] if interval == "corrected" else 0.0
+            half = _student(level, len(values)) * sd * sqrt(1 / len(values) + shared)
             found = bootstrap_interval(values, level) if interval == "bootstrap" else None
             low, high = (found.low, found.high) if found else (max(0.0, mean - half), min(1.0, mean + half))
         about = self.layers[i], self.features[i], self.probes[j], self.sizes[k], mean, sd, low, high
@@ -123,7 +131,8 @@ class LayerProbes(Finding):
     def to_text(self, *, markdown: bool = False) -> str:
         """The table of layers, one for each probe."""
         repeats = self.accuracy.shape[3]
-        told = "mean ± sd" + (f" [{LEVEL:.0%} interval]" if repeats > 1 else "")
+        corrected = ", corrected for what splits share" * (self.interval == "corrected")
+        told = "mean ± sd" + (f" [{LEVEL:.0%} interval{corrected}]" if repeats > 1 else "")
         parts = [
             f"Accuracy in %, averaged over {self.classes} classes (chance {100 / self.classes:.1f}): {told} "
             f"of {repeats} splits."

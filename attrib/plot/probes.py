@@ -34,18 +34,19 @@ def probe_curves(found: LayerProbes) -> Figure:
     Example:
         >>> from attrib.analysis import probe_features
         >>> found = probe_features({"a": torch.randn(20, 3), "b": torch.randn(20, 3)}, torch.arange(20) % 2)
-        >>> [text.get_text() for text in probe_curves(found).axes[0].get_legend().get_texts()]
+        >>> [text.get_text() for text in probe_curves(found).legends[0].get_texts()]
         ['least squares', 'softmax', 'shuffled labels', 'chance']
     """
     together = len(found.sizes) == 1
     groups = [list(found.probes)] if together else [[probe] for probe in found.probes]
-    width = max(LEAST, 1.2 + WIDE * len(found.layers)) * len(groups)
+    width = 1.0 + max(LEAST, 1.0 + WIDE * len(found.layers)) * len(groups)
     figure = Figure(figsize=(width, HIGH), dpi=DPI, layout="constrained")
     panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     for ax, probes in zip(panels, groups, strict=True):
         lines = {(probe, size): probe if together else size for probe in probes for size in found.sizes}
         _panel(ax, found, lines)
         ax.set_title(found.sizes[0] if together else probes[0], size=TITLE, parse_math=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=SMALL, frameon=False)
     panels[0].set_ylabel("accuracy, mean over classes", size=TITLE)
     return figure
 
@@ -66,4 +67,3 @@ def _panel(ax: Axes, found: LayerProbes, lines: dict[tuple[str, str], str]) -> N
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     ax.grid(axis="y", alpha=(1 - QUIET) / 2)
-    ax.legend(fontsize=SMALL, frameon=False)

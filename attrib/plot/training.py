@@ -27,6 +27,7 @@ def evolution_panels(found: Evolution) -> Figure:
     Convention:
         - panels show a window of the input around the projection, as large as the largest one of the layer.
         - each panel has its own scale: grey is 0, black and white are the 99th percentile of the non-zero magnitudes.
+        - "all alike" stands for a feature without a strongest example, such as a dead one.
         - a red edge marks a jump: another example than at the epoch before.
         - inputs that have neither one nor three channels are averaged over them.
 
@@ -57,7 +58,7 @@ def evolution_panels(found: Evolution) -> Figure:
         for e in range(len(found.epochs)):
             ax = sheet.axes((f, 1 + e))
             if found.image[f, e] < 0:
-                _words(ax, "dead")
+                _words(ax, "all alike")
                 continue
             gradient_image(_window(maps[f, e], share[layer]), ax, note=False)
             if jumped[f, e]:
