@@ -13,11 +13,9 @@ from attrib.cli.see.embedding import embedding_command
 from attrib.cli.see.facets import facets_command
 from attrib.cli.see.filters import filters_command
 from attrib.cli.see.fires import fires_command
-from attrib.cli.see.fires import fires_command
 from attrib.cli.see.invariance import invariance_command
 from attrib.cli.see.inversion import inversion_command
 from attrib.cli.see.neighbours import neighbours_command
-from attrib.cli.see.patches import patches_command
 from attrib.cli.see.patches import patches_command
 from attrib.cli.see.probes import probes_command
 from attrib.cli.see.segment import segment_command
@@ -38,11 +36,9 @@ see.command("embedding")(embedding_command)
 see.command("facets")(facets_command)
 see.command("filters")(filters_command)
 see.command("fires")(fires_command)
-see.command("fires")(fires_command)
 see.command("invariance")(invariance_command)
 see.command("inversion")(inversion_command)
 see.command("neighbours")(neighbours_command)
-see.command("patches")(patches_command)
 see.command("patches")(patches_command)
 see.command("probes")(probes_command)
 see.command("segment")(segment_command)
