@@ -89,7 +89,7 @@ def _asked(
     from PIL import Image
     from tqdm import tqdm
 
-    from attrib import METHODS
+    from attrib.registry import METHODS
     from attrib.tasks.questions import questions
     from attrib.tasks.subject import Network
 
