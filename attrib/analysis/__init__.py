@@ -1,5 +1,6 @@
 """Looking at a network and its pictures beyond one map: what occlusion changes, objects against their context."""
 
+from attrib.analysis.ablation import AblationTable, fit, train_and_tabulate
 from attrib.analysis.agreement import Agreement, agreement
 from attrib.analysis.bank import Bank, feature_bank, load_bank
 from attrib.analysis.context import ObjectContext, object_context
@@ -9,6 +10,16 @@ from attrib.analysis.diagnosis import FilterDiagnosis, Thresholds, diagnose_filt
 from attrib.analysis.embedding import Embedding, grid_places, pca, tsne
 from attrib.analysis.filters import FilterGrid, filter_grid
 from attrib.analysis.fires import Firing, firing
+from attrib.analysis.hog import (
+    DictionaryInverter,
+    Fidelity,
+    HOGViews,
+    Inverter,
+    RidgeInverter,
+    fit_dictionary,
+    fit_ridge,
+    see_hog,
+)
 from attrib.analysis.invariance import Invariance, invariance
 from attrib.analysis.kernels import Kernels, Spectrum, read_kernels
 from attrib.analysis.neighbours import Neighbours, nearest
@@ -26,17 +37,22 @@ from attrib.analysis.training_result import Evolution, Jump
 from attrib.core.receptive import ReceptiveField, receptive_field
 
 __all__ = [
+    "AblationTable",
     "Agreement",
     "Bank",
     "CleanValues",
     "Correspondence",
+    "DictionaryInverter",
     "Embedding",
     "Evolution",
+    "Fidelity",
     "FilterDiagnosis",
     "FilterGrid",
     "Firing",
     "Fold",
+    "HOGViews",
     "Invariance",
+    "Inverter",
     "Jump",
     "Kernels",
     "LayerFeatures",
@@ -51,6 +67,7 @@ __all__ = [
     "Probe",
     "ProbeScore",
     "ReceptiveField",
+    "RidgeInverter",
     "Segmentation",
     "Shots",
     "Softmax",
@@ -68,6 +85,9 @@ __all__ = [
     "feature_bank",
     "filter_grid",
     "firing",
+    "fit",
+    "fit_dictionary",
+    "fit_ridge",
     "grid_places",
     "invariance",
     "layer_features",
@@ -80,9 +100,11 @@ __all__ = [
     "probe_layers",
     "read_kernels",
     "receptive_field",
+    "see_hog",
     "segment",
     "sign_distances",
     "top_activations",
     "top_patches",
+    "train_and_tabulate",
     "tsne",
 ]

@@ -1,9 +1,11 @@
 """Figures: the only part that normalises or colours. Axes in, axes out; pyplot's state is never touched."""
 
+from attrib.plot.ablation import ablation_panels
 from attrib.plot.correspondence import correspondence_scores, hidden_parts
 from attrib.plot.curves import comparison, curves
 from attrib.plot.diagnosis import diagnosis_panels
 from attrib.plot.filters import filter_tiles
+from attrib.plot.hog import hog_glyph, hog_panels
 from attrib.plot.maps import gradient_image, heatmap
 from attrib.plot.occlusion import occlusion_panels
 from attrib.plot.panels import panels
@@ -13,6 +15,7 @@ from attrib.plot.study import cost_and_quality, rank_line, score_grid
 from attrib.plot.training import evolution_panels
 
 __all__ = [
+    "ablation_panels",
     "comparison",
     "correspondence_scores",
     "cost_and_quality",
@@ -24,6 +27,8 @@ __all__ = [
     "heatmap",
     "hidden_parts",
     "localisation_curve",
+    "hog_glyph",
+    "hog_panels",
     "occlusion_panels",
     "panels",
     "probe_curves",
