@@ -17,7 +17,10 @@ from torch import nn
 from attrib.analysis import TrainingWatch
 from attrib.models import coloured_shapes
 
-lessons, words = coloured_shapes(256, seed=1), ["blue", "green", "red", "yellow", "circle", "square", "triangle"]
+lessons, words = (
+    coloured_shapes(256, seed=1, size=24),
+    ["blue", "green", "red", "yellow", "circle", "square", "triangle"],
+)
 named = torch.tensor([[float(word in caption.split()) for word in words] for caption in lessons.captions])
 
 torch.manual_seed(0)
@@ -26,7 +29,7 @@ for i, (before, after) in enumerate([(3, 16), (16, 32), (32, 32)], 1):
     parts |= {f"conv{i}": nn.Conv2d(before, after, 3, padding=1), f"relu{i}": nn.ReLU(), f"pool{i}": nn.MaxPool2d(2)}
 net = nn.Sequential(parts | {"gap": nn.AdaptiveMaxPool2d(1), "flat": nn.Flatten(), "fc": nn.Linear(32, len(words))})
 optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
-watch = TrainingWatch(coloured_shapes(256, seed=2).x, ["relu1", "relu2", "relu3"], channels=3, seed=2)
+watch = TrainingWatch(coloured_shapes(256, seed=2, size=24).x, ["relu1", "relu2", "relu3"], channels=3, seed=2)
 for epoch in range(1, 65):
     for rows in torch.randperm(len(lessons)).split(32):
         optimizer.zero_grad()

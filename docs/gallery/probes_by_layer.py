@@ -13,7 +13,11 @@ from attrib.analysis import Shots, Softmax, probe_layers
 from attrib.models import VOCABULARY, coloured_shapes
 
 KINDS, LAYERS = ["circle", "square", "triangle"], ["conv1@input", "pool1", "pool2", "pool3", "6", "8"]
-lessons, test, shots = coloured_shapes(1024, seed=1), coloured_shapes(600, seed=2), Shots((20,), test=30)
+lessons, test, shots = (
+    coloured_shapes(1024, seed=1, size=24),
+    coloured_shapes(600, seed=2, size=24),
+    Shots((20,), test=30),
+)
 named = torch.tensor([[float(kind in caption) for kind in KINDS] for caption in lessons.captions])
 pairs = {"shapes": lambda words: {words[1], words[-1]}, "colours": lambda words: {words[0], words[-2]}}
 figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
