@@ -286,7 +286,7 @@ def _cost_axes(ax: Axes, *, better: bool, metric: str, unit: str, floor: float |
     ax.set_ylabel(f"{metric} ({'higher' if better else 'lower'} is better)", size=TITLE, parse_math=False)
     ax.tick_params(labelsize=SMALL)
     low, high = ax.get_xlim()
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.spines[["top", "right"]].set_visible(False)
