@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("attrib", deadline=None)  # machines that are busy are slow
+settings.load_profile("attrib")
 
 SEARCHES = ("extremal_perturbation", "meaningful_perturbation")  # maps without unit, found step by step
 
