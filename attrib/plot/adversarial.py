@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from attrib.synthesis.fooling import Fooling
 
 MOST = 6  # rows of a figure: more do not fit on a page
+CHANGED = (
+    "From above: the picture, after the attack, and with the same perturbation, its pixels in random order. Each map "
+    "on its own scale; below it its rank correlation with the map of the picture as it was."
+)
 ADDED = "Added: grey is no change; black and white are the largest change of a value in this picture."
 
 
@@ -69,7 +73,8 @@ def change_panels(change: AttributionChange, *, example: int = 0) -> Figure:
     """Draw the maps of one example: of the picture, after the attack, and with the perturbation shuffled.
 
     Convention:
-        - a column per method, a row per picture; each map has its own scale.
+        - a row per picture: the picture, what was added to it, magnified as in `adversarial_panels`, and its maps, each
+          on its own scale.
         - below the maps: Spearman's correlation with the map above them, of the picture as it was.
 
     Args:
@@ -90,29 +95,33 @@ def change_panels(change: AttributionChange, *, example: int = 0) -> Figure:
     found = change.found
     checks.choice("example", example, range(len(found.clean)))
     control = found.subject.space.to_picture(change.inputs[example : example + 1])[0]
-    pictures = [_picture(one) for one in (found.picture[example], found.changed[example], control)]
-    names = list(change.before)
-    said = ("same" if change.kept[example] else "another") + " class"
-    titles = {
-        **{(0, 1 + i): name for i, name in enumerate(names)},
-        **{(0, 0): _said(found, example, found.before), (1, 0): _said(found, example, found.after)},
-        (2, 0): f"shuffled: {said}",
-    }
+    pixels = (found.picture[example], found.changed[example], control)
+    added = [_magnified(one - pixels[0]) for one in pixels[1:]]
+    names, (high, wide) = list(change.before), pixels[0].shape[1:]
+    titles = _change_titles(change, example, names) | {(1, 1): f"added, {added[0][1]}", (2, 1): "in random order"}
     notes = {
-        (row, 1 + i): f"rank correlation {float(measured[name]['rank correlation'][example]):.2f}"
+        (row, 2 + i): f"rank correlation {float(measured[name]['rank correlation'][example]):.2f}"
         for row, measured in ((1, change.attack), (2, change.control))
         for i, name in enumerate(names)
     }
-    high, wide = pictures[0].shape[:2]
-    sheet = Sheet((3, 1 + len(names)), high / wide, titles=titles, notes=notes, foot=_foot())
+    sheet = Sheet((3, 2 + len(names)), high / wide, titles=titles, notes=notes, foot=CHANGED)
     for row, maps in enumerate((change.before, change.after, change.shuffled)):
-        ax = sheet.axes((row, 0))
-        bare(ax)
-        ax.imshow(pictures[row])
-        for column, name in enumerate(names):
+        picture = _picture(pixels[row])
+        for column, shown in enumerate([picture, *(one for one, _ in added[row - 1 : row])]):
+            ax = sheet.axes((row, column))
+            bare(ax)
+            ax.imshow(shown)
+        for column, name in enumerate(names, start=2):
             values, style = as_map(maps[name][example]), Style()
-            paint(sheet.axes((row, 1 + column)), values, pictures[row], fit([values], style), style, size=SMALL)
+            paint(sheet.axes((row, column)), values, picture, fit([values], style), style, size=SMALL)
     return sheet.figure
+
+
+def _change_titles(change: AttributionChange, example: int, names: Sequence[str]) -> dict[Place, str]:
+    found, kept = change.found, "the same class" if change.kept[example] else "another class"
+    titles: dict[Place, str] = {(0, 2 + i): name for i, name in enumerate(names)}
+    titles |= {(0, 0): _said(found, example, found.before), (1, 0): _said(found, example, found.after)}
+    return titles | {(2, 0): kept}
 
 
 def fooling_panels(found: Fooling, examples: Sequence[int] | None = None) -> Figure:
@@ -166,10 +175,3 @@ def _said(found: Adversarial, example: int, chances: Tensor) -> str:
 
 def _size(found: Adversarial, example: int) -> str:
     return f"largest change {255 * float(found.linf[example]):.2g}/255, L2 {float(found.l2[example]):.2g}"
-
-
-def _foot() -> str:
-    return (
-        "From above: the picture, after the attack, and the same perturbation with its pixels in random order. Each "
-        "map on its own scale, correlated with the map of the picture as it was."
-    )

@@ -16,7 +16,7 @@ from attrib.errors import InputError, ModelError
 
 Norm = Literal["linf", "l2"]
 NORMS: tuple[Norm, ...] = ("linf", "l2")
-REACH = 2.5  # Madry et al. 2018, section 5.1: the steps together are this many radii long
+REACH = 2.5  # Madry et al. 2018, section 5: the steps together are this many radii long
 
 
 class BallOptions(TypedDict, total=False):

@@ -127,7 +127,8 @@ def fool(  # noqa: PLR0913  the paper's settings, and the network's
         [True, True]
 
     References:
-        Nguyen, Yosinski, Clune, "Deep Neural Networks are Easily Fooled", CVPR 2015, section 3.3: gradient ascent.
+        Nguyen, Yosinski, Clune, "Deep Neural Networks are Easily Fooled", CVPR 2015: gradient ascent, here without
+        their penalty.
     """
     checks.integer("steps", steps, 1)
     checks.number("confidence", confidence, 0, 1)
