@@ -147,8 +147,8 @@ def feature_bank(  # noqa: PLR0913  what is read, how, and where it goes
         - a call with the directory of a bank that is not finished goes on after its last whole part. Model, layers,
           pooling and preprocessing must be the same, and the pictures that it holds are compared by their hash.
 
-    Cost: one forward pass per picture. Memory: without ``directory`` all rows; with it, one part. What a bank on disk
-    already holds is read again, to compare it, but not run.
+    Cost: one forward pass per picture. Memory: all rows without ``directory``, a few parts with it. What a bank on
+    disk already holds is read again, to compare it, but not run.
 
     Args:
         model: an ``nn.Module``, or any callable where only pixels are kept.
