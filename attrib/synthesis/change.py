@@ -70,7 +70,8 @@ class AttributionChange(Finding):
     @property
     def counted(self) -> Tensor:
         """Which examples the means of the table are over: the successes, or all that were attacked if there is none."""
-        return self.found.success if bool(self.found.success.any()) else ~self.found.wrong
+        found = self.found.success if bool(self.found.success.any()) else ~self.found.wrong
+        return found.cpu()  # where the measures are
 
     def table(self) -> list[dict[str, Any]]:
         """Two rows per method, the attack and its control: means over `counted`, of what is defined."""
@@ -121,7 +122,7 @@ def attribution_change(
         )
     )
     with frozen(found.subject.model):
-        kept = found.subject.chances(shuffled).argmax(1) == found.before.argmax(1)
+        kept = (found.subject.chances(shuffled).argmax(1) == found.before.argmax(1)).cpu()
     attack, alone = (
         {name: distances(before[name], others[name], top) for name in asked} for others in (after, control)
     )
