@@ -95,6 +95,17 @@ def test_a_feature_that_responds_to_all_alike_has_no_strongest_example() -> None
     assert "none" in found.to_text()
 
 
+def test_a_training_that_diverged_can_be_watched_to_its_end() -> None:
+    broken = {name: torch.full_like(value, torch.nan) for name, value in states()[1].items()}
+    found = evolution(nets.make("module"), [states()[1], broken], X, ["act2"], channels=6)
+    assert (found.image[:, 0] >= 0).any()
+    assert (found.image[:, 1] == -1).all()
+    assert not found.projection[:, 1].any()
+    assert found.correlation[:, 0, 1].isnan().all()
+    found.plot().canvas.draw()
+    assert "none" in found.to_text()
+
+
 def test_layers_without_locations_have_units_without_a_place() -> None:
     found = evolution(nets.make("module"), states(), X, ["fc"], channels=2)
     assert (found.place == -1).all()

@@ -37,7 +37,7 @@ class TrainingWatch:
           uses its running statistics.
         - the probe set must be the same every time, in the same order: its hash is compared.
         - projections are signed, ``(C, H, W)``, started with 1 at the unit; a feature that responds to all examples
-          alike (a dead one) has no strongest example, and a projection of zeros.
+          alike (a dead one), or with NaN, has no strongest example, and a projection of zeros.
         - which channels are watched is drawn once from ``seed``; the epoch is a number that ascends, 1 after the first.
 
     Cost: at each watched epoch one forward pass per example, and one forward and backward pass per feature. Memory: one

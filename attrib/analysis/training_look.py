@@ -95,8 +95,8 @@ class _Best:
 
     @property
     def alive(self) -> Tensor:
-        """Which features do not respond to all examples alike."""
-        return self.response.amax(1) > self.response.amin(1)
+        """Which features do not respond to all examples alike; after a training that diverged none does."""
+        return self.response.isfinite().all(1) & (self.response.amax(1) > self.response.amin(1))
 
     def unit(self, i: int) -> Neuron:
         """The unit with the strongest activation of feature ``i``."""

@@ -17,12 +17,9 @@ from torch import nn
 from attrib.analysis import TrainingWatch
 from attrib.models import coloured_shapes
 
-lessons, words = (
-    coloured_shapes(256, seed=1, size=24),
-    ["blue", "green", "red", "yellow", "circle", "square", "triangle"],
-)
+words = ["blue", "green", "red", "yellow", "circle", "square", "triangle"]
+lessons = coloured_shapes(256, seed=1, size=24)
 named = torch.tensor([[float(word in caption.split()) for word in words] for caption in lessons.captions])
-
 torch.manual_seed(0)
 parts = OrderedDict()
 for i, (before, after) in enumerate([(3, 16), (16, 32), (32, 32)], 1):

@@ -13,11 +13,7 @@ from attrib.analysis import Shots, Softmax, probe_layers
 from attrib.models import VOCABULARY, coloured_shapes
 
 KINDS, LAYERS = ["circle", "square", "triangle"], ["conv1@input", "pool1", "pool2", "pool3", "6", "8"]
-lessons, test, shots = (
-    coloured_shapes(1024, seed=1, size=24),
-    coloured_shapes(600, seed=2, size=24),
-    Shots((20,), test=30),
-)
+lessons, test = coloured_shapes(1024, seed=1, size=24), coloured_shapes(600, seed=2, size=24)
 named = torch.tensor([[float(kind in caption) for kind in KINDS] for caption in lessons.captions])
 pairs = {"shapes": lambda words: {words[1], words[-1]}, "colours": lambda words: {words[0], words[-2]}}
 figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -35,7 +31,7 @@ for epochs, style in ((16, "o-"), (0, "o--")):
         optimizer.step()
     for (name, pair), colour in zip(pairs.items(), ("C0", "C1")):
         labels = torch.tensor([sum(1 << VOCABULARY.index(word) for word in pair(one.split())) for one in test.captions])
-        scores = probe_layers(net, [(test.x, labels)], LAYERS, probes=[Softmax()], split=shots).scores()
+        scores = probe_layers(net, [(test.x, labels)], LAYERS, probes=[Softmax()], split=Shots((20,), test=30)).scores()
         ax.plot(LAYERS, [one.mean for one in scores], style, color=colour, label=f"{name}, {epochs} epochs")
         ax.fill_between(LAYERS, [one.low for one in scores], [one.high for one in scores], color=colour, alpha=0.15)
 ax.axhline(1 / 6, color="black", linestyle=":", label="chance")
