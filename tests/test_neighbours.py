@@ -216,7 +216,7 @@ class TestFigure:
         frames = [ax.spines["left"].get_edgecolor()[:3] for ax in panels[1:3]]
         assert frames[0] != frames[1]
         assert panels[1].get_title(loc="left") == "rows, 50% same label"
-        assert [panels[0].texts[0].get_text(), panels[5].texts[0].get_text()] == ["b", "c"]
+        assert [panels[0].get_xlabel(), panels[5].get_xlabel()] == ["b", "c"]
         assert "Random neighbours: 38%" in figure.texts[-1].get_text()
 
     def test_needs_pictures(self) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from attrib import checks
 from attrib.errors import InputError
-from attrib.plot.colour import bare
-from attrib.plot.layout import GAP, TITLE, WIDTH, Sheet, wrap
+from attrib.plot.colour import QUIET, bare
+from attrib.plot.layout import GAP, SMALL, TITLE, WIDTH, Sheet, wrap
 
 if TYPE_CHECKING:
     from attrib.analysis.neighbours import Neighbours
@@ -55,10 +55,14 @@ def neighbour_rows(found: Neighbours, *, count: int = 5, k: int = 6) -> Figure:
     heads = {space: _head(found, space, shown * min(2.0, (WIDTH - GAP) / columns)) for space in spaces}
     titles = {(0, 0): "\n".join(["query", *[" "] * (max(map(len, heads.values())) - 1)])}
     labels = [] if found.query_labels is None else found.query_labels[:rows].tolist()
-    notes = {(row, 0): found.asked.name(label) for row, label in enumerate(labels)}
+    called = [wrap(found.asked.name(label), 1.7 * min(2.0, (WIDTH - GAP) / columns), SMALL) for label in labels]
+    notes = {(row, 0): "\n".join([" "] * len(lines)) for row, lines in enumerate(called)}  # the room for them
     sheet = Sheet((rows, columns), high / wide, titles=titles, notes=notes, foot=_foot(found))
     for row in range(rows):
-        _draw(sheet.axes((row, 0)), pictures[row], None)
+        ax = sheet.axes((row, 0))
+        _draw(ax, pictures[row], None)
+        if called:
+            ax.set_xlabel("\n".join(called[row]), size=SMALL, alpha=QUIET, loc="left", labelpad=2, parse_math=False)
         for block, space in enumerate(spaces):
             near = found.index[space][row, :shown]
             for i, picture in enumerate(found.bank.pictures(near)):  # type: ignore[arg-type]  # as its queries
