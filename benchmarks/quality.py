@@ -172,7 +172,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         grid, mask = row["grid"], row["mask"]
         line = {"method": row["method"], "energy in cell": _words(grid), "AUC of cell": _words(grid, "auc")}
         line |= {"energy in mask": _words(mask), "AUC of mask": _words(mask, "auc")}
-        lines.append(line | {"seconds": f"{grid['seconds']:.2g}" if "seconds" in grid else "-"})
+        passes = f"{grid['forwards']:.0f} + {grid['backwards']:.0f}" if "forwards" in grid else "-"
+        lines.append(line | {"passes": passes})
     return text_table(lines, markdown=True)
 
 
@@ -194,10 +195,10 @@ def page(results: Mapping[str, Any]) -> str:
     """What the page of results shows."""
     about, how = results["metadata"], results["settings"]
     return (
-        f"Measured {about['date']} on {about['machine']['device']} ({how['threads']} threads), torch "
+        f"Measured {about['date']} on {about['machine']['device']}, threads: {how['threads']}, torch "
         f"{about['versions']['torch']}: {how['grids']} grids of four photos of {how['cell']} pixels, each class of "
-        f"each asked; photos with masks at the network's own size. Means with 95 % bootstrap intervals; seconds per "
-        f"grid map are indicative.\n\n{table(results['rows'])}"
+        f"each asked; photos with masks at the network's own size. Means with 95 % bootstrap intervals; passes "
+        f"per grid map, forward + backward.\n\n{table(results['rows'])}"
     )
 
 
