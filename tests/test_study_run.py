@@ -24,7 +24,7 @@ from attrib.core import Query
 from attrib.core.pace import _found as paces
 from attrib.errors import InputError, OutputError
 from attrib.metrics import Protocol
-from attrib.study import Study, StudyResult, lease, load_study, run_shard, running, store
+from attrib.study import Study, StudyResult, lease, load_study, place, run_shard, running, store
 from tests import nets, studies
 from tests.tiny import picture
 
@@ -259,10 +259,10 @@ class TestKilling:
         run(study, out, shard=(0, 6))
         code = (
             "import os, sys\nfrom pathlib import Path\nfrom attrib.study import store\nfrom tests import studies\n"
-            "keep = store._replace\n"
+            "keep = store.replace\n"
             f"def stop(path, write, **options):\n    if path.parent.name == {step!r}:\n"
             "        path.with_name('.00001.dead.partial').write_bytes(b'half')\n        os.kill(os.getpid(), 9)\n"
-            "    keep(path, write, **options)\nstore._replace = stop\n"
+            "    keep(path, write, **options)\nstore.replace = stop\n"
             "study = studies.make(Path(sys.argv[1]), shard_size=1)\nstudy.run(sys.argv[2], show_progress=False)\n"
         )
         process = studies.started(home / "photos" / "table.csv", out, code)
@@ -350,7 +350,7 @@ class TestFailing:
             real(handle)
 
         with monkeypatch.context() as full:
-            full.setattr(store.os, "fsync", fsync)
+            full.setattr(place.os, "fsync", fsync)
             with pytest.raises(
                 OutputError, match=r"no space left on device\. All finished shards are kept\. Free some"
             ):

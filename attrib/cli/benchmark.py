@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -30,7 +29,7 @@ def benchmark_command(  # noqa: PLR0913  a command has as many arguments as it h
             "--data", metavar="DATA", help="A folder, .csv, .json, .jsonl, hf:NAME:SPLIT or demo.", show_default=False
         ),
     ] = "",
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where results are, or shall be.")],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="DIR|URL", help="Where results are, or shall be.")],
     methods: Annotated[
         str | None, typer.Option("--methods", metavar="A,B,...", help="See attrib list methods.", show_default=False)
     ] = None,

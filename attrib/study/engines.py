@@ -36,7 +36,7 @@ def on_ray(
 
     Args:
         study: the plan; a model or data that are no names are sent to the workers.
-        store: a directory that every worker sees under this path.
+        store: a directory that every worker sees under this path, or remote storage.
         shards: which to compute.
         options: see `RunOptions`.
         step: called with the number of images of each shard that was computed.

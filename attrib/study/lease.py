@@ -7,10 +7,13 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from attrib.study.place import is_remote
 
 BEAT = 10.0  # seconds between two signs of life
 STALE = 120.0  # seconds without one, after which a holder on another host is given up
@@ -22,7 +25,8 @@ def lease(path: Path) -> Iterator[bool]:
 
     It is advice: results are written whole and are the same whoever computes them, so that in the worst case, two
     processes that give up the same dead one at once, work is done twice. A holder on this host is dead if its process
-    is; one elsewhere if it gave no sign of life for two minutes, by the clock of the file system.
+    is; one elsewhere if it gave no sign of life for two minutes, by the clock of the file system; on remote storage,
+    which may have none, by the clocks of the machines.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(8)
@@ -44,20 +48,33 @@ def lease(path: Path) -> Iterator[bool]:
 
 def _taken(path: Path, token: str) -> bool:
     """Write the lease; False if there is one."""
-    told = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()), "token": token}
+    if is_remote(path):
+        if path.exists():
+            return False
+        path.write_text(_told(token), encoding="utf-8")
+        return True
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(json.dumps(told))
+            file.write(_told(token))
     except FileExistsError:
         return False
     return True
+
+
+def _told(token: str) -> str:
+    pid = os.getpid()
+    found = {"host": socket.gethostname(), "pid": pid, "born": _born(pid), "token": token, "beat": time.time()}
+    return json.dumps(found)
 
 
 def _live(path: Path, token: str, stop: threading.Event) -> None:
     while not stop.wait(BEAT):
         if _holder(path).get("token") == token:
             with suppress(OSError):
-                os.utime(path)
+                if is_remote(path):
+                    path.write_text(_told(token), encoding="utf-8")
+                else:
+                    os.utime(path)
 
 
 def _holder(path: Path) -> dict[str, Any]:
@@ -73,6 +90,8 @@ def _stale(path: Path) -> bool:
     told = _holder(path)
     if told.get("host") == socket.gethostname():
         return not _alive(int(told["pid"]), told.get("born"))
+    if is_remote(path):
+        return time.time() - float(told.get("beat", 0)) > STALE  # without a beat it was given back meanwhile
     try:
         return _now(path.parent) - path.stat().st_mtime > STALE
     except FileNotFoundError:
@@ -91,6 +110,9 @@ def _now(folder: Path) -> float:
 
 def _given_up(path: Path) -> bool:
     """Take the lease of a dead holder away; of several processes one does."""
+    if is_remote(path):
+        path.unlink(missing_ok=True)
+        return True
     try:
         path.rename(path.with_name(f".{path.name}.{secrets.token_hex(4)}.stale"))
     except FileNotFoundError:

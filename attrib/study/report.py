@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from attrib.benchmark.pairs import Correction
 from attrib.errors import OutputError
 from attrib.report.store import new_directory, to_json, write_text, writing
+from attrib.study.place import is_remote, place_of
 from attrib.study.report_words import costs, findings, legend
 from attrib.study.summary import Summary, summarise
 from attrib.study.tables import summary_table
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from attrib.metrics import Protocol
-    from attrib.study.result import StudyResult
+from attrib.study.result import StudyResult
 
 KIND = "study report"
 SCHEMA = 1
@@ -46,7 +48,7 @@ def write_report(
 
     Args:
         found: the study.
-        folder: where to write; ``report`` in the directory of the study if None.
+        folder: where to write, a directory or a URL; ``report`` in the directory of the study if None.
         correction: for the number of pairs of methods, see `attrib.benchmark.adjust`.
         alpha: level of tests; intervals are of ``1 - alpha``.
         figures: draw curves, metrics, ranks, and cost against quality.
@@ -57,18 +59,29 @@ def write_report(
     Raises:
         OutputError: ``folder`` holds something that is not a report, or cannot be written.
     """
-    place = Path(found.store.folder / "report" if folder is None else folder).expanduser().absolute()
+    place = found.store.folder / "report" if folder is None else place_of(folder)
     _refuse_others(place)
     summary = summarise(found, correction=correction, alpha=alpha)
-    made = place.with_name(f".{place.name}.{secrets.token_hex(4)}.new")
-    with new_directory(made) as work:
-        for name, text in _texts(found, summary).items():
-            write_text(work, name, text)
-        if figures:
-            _draw(found, summary, work / "figures")
-    with writing(place):
-        _put(made, place)
+    with ExitStack() as undo:
+        home = place.parent if not is_remote(place) else Path(undo.enter_context(TemporaryDirectory()))
+        made = home / f".{place.name}.{secrets.token_hex(4)}.new"
+        with new_directory(made) as work:
+            for name, text in _texts(found, summary).items():
+                write_text(work, name, text)
+            if figures:
+                _draw(found, summary, work / "figures")
+        with writing(str(place)):
+            (_send if is_remote(place) else _put)(made, place)
     return place
+
+
+def _send(made: Path, place: Path) -> None:
+    """Copy, file by file, to where nothing can be renamed whole; the file that says what it is comes last."""
+    for path in sorted(made.rglob("*"), key=lambda one: (one.name == "summary.json", one)):
+        if path.is_file():
+            there = place / path.relative_to(made).as_posix()
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.write_bytes(path.read_bytes())
 
 
 def _refuse_others(place: Path) -> None:

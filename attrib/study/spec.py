@@ -235,7 +235,8 @@ class Study:
         processes may run the same study in one directory; each shard is computed by one of them.
 
         Args:
-            out: a new directory, or one where this study was begun.
+            out: a new directory, or one where this study was begun; also a URL such as ``s3://bucket/run``, extra
+                ``remote``.
             options: see `RunOptions`.
 
         Returns:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -17,10 +15,9 @@ from attrib import checks
 from attrib.errors import OutputError
 from attrib.report.store import to_json
 from attrib.study.lease import lease
+from attrib.study.place import clear, place_of, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pyarrow as pa
 
 # In the order in which they are written: scores last, because a shard is finished once these are there.
@@ -40,8 +37,8 @@ class Store:
 
     @classmethod
     def at(cls, out: str | PathLike[str]) -> Store:
-        """The store in ``out``, which need not exist."""
-        return cls(Path(out).expanduser().absolute())
+        """The store in ``out``, which need not exist: a directory, or a URL that fsspec knows."""
+        return cls(place_of(out))
 
     def path(self, part: str, shard: int) -> Path:
         """The file of one part of a shard."""
@@ -58,7 +55,7 @@ class Store:
             with self._writing():
                 mine = held.enter_context(lease(self.folder / "leases" / f"{shard:05d}"))
                 for part in PARTS if mine else ():
-                    _clear(self.folder / part, f"{shard:05d}")
+                    clear(self.folder / part, f"{shard:05d}")
             yield mine
 
     def write(self, shard: int, tables: Mapping[str, pa.Table]) -> None:
@@ -73,11 +70,13 @@ class Store:
                 path = self.path(part, shard)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 table = tables[part]
-                _replace(path, lambda file, table=table: save(table, file))  # type: ignore[misc]
+                replace(path, lambda file, table=table: save(table, file))  # type: ignore[misc]
 
-    def read(self, part: str, shards: int) -> list[Path]:
-        """The files of one part of the finished shards, in order."""
-        return [self.path(part, shard) for shard in range(shards) if self.done(shard)]
+    def read(self, part: str, shards: int) -> Iterator[IO[bytes]]:
+        """The files of one part of the finished shards, open, in order."""
+        for path in [self.path(part, shard) for shard in range(shards) if self.done(shard)]:
+            with path.open("rb") as file:
+                yield file
 
     @property
     def manifest(self) -> dict[str, Any] | None:
@@ -107,7 +106,7 @@ class Store:
                 )
             path, text = self.folder / "manifest.json", to_json(manifest).encode()
             with suppress(FileExistsError):
-                _replace(path, lambda file: file.write(text), new=True)
+                replace(path, lambda file: file.write(text), new=True)
         return self.manifest or dict(manifest)
 
     def finish(self, manifest: Mapping[str, Any]) -> None:
@@ -115,8 +114,8 @@ class Store:
         text = to_json(manifest).encode()
         with self._writing(), lease(self.folder / "leases" / "manifest") as mine:
             if mine:
-                _clear(self.folder, "manifest")
-                _replace(self.folder / "manifest.json", lambda file: file.write(text))
+                clear(self.folder, "manifest")
+                replace(self.folder / "manifest.json", lambda file: file.write(text))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -131,47 +130,3 @@ class Store:
                 f"{str(self.folder)!r} must be writable; got {(exc.strerror or str(exc)).lower()}. "
                 f"All finished shards are kept. {remedy}: it goes on from there."
             ) from exc
-
-
-def _clear(folder: Path, stem: str) -> None:
-    """Remove what a killed process left of a file."""
-    for rest in folder.glob(f".{stem}.*.partial"):
-        rest.unlink(missing_ok=True)
-
-
-def _replace(path: Path, write: Callable[[IO[bytes]], object], *, new: bool = False) -> None:
-    """Write a file beside ``path``, bring it to the disk, and rename it; with ``new`` only where there is none."""
-    work = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial")
-    try:
-        with work.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        if new and hasattr(os, "link"):
-            _link(work, path)
-        else:
-            work.replace(path)
-    finally:
-        with suppress(OSError):
-            work.unlink(missing_ok=True)
-    _settle(path.parent)
-
-
-def _link(work: Path, path: Path) -> None:
-    """Give ``work`` the name ``path``, of several processes to one only; file systems without links rename."""
-    try:
-        os.link(work, path)
-    except FileExistsError:
-        raise
-    except OSError:
-        work.replace(path)
-
-
-def _settle(folder: Path) -> None:
-    """Bring a rename to the disk, where directories can be."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
