@@ -12,6 +12,7 @@ from attrib.cli.demo import demo_command
 from attrib.cli.explain import compare_command, explain_command
 from attrib.cli.occlude import occlude_command
 from attrib.cli.see import see
+from attrib.cli.stability import stability_command
 from attrib.cli.tables import estimate_command, layers_command, list_command
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app.command("explain")(explain_command)
 app.command("compare")(compare_command)
 app.command("occlude")(occlude_command)
 app.command("benchmark")(benchmark_command)
+app.command("stability")(stability_command)
 app.add_typer(see)
 app.command("estimate")(estimate_command)
 app.command("layers")(layers_command)
