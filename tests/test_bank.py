@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from attrib.analysis import Bank, feature_bank, load_bank
-from attrib.analysis import bank_files as files_of
+from attrib.analysis.features import files as files_of
 from attrib.core import count
 from attrib.errors import InputError, LayerError, MissingDependency, ModelError, OutputError
 from attrib.io import Preprocess

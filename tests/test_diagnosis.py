@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from attrib.analysis import FilterDiagnosis, Thresholds, diagnose_filters, read_kernels
-from attrib.analysis.filter_answers import shift_error
+from attrib.analysis.filters.answers import shift_error
 from attrib.errors import InputError, LayerError
 from tests import realnets
 from tests.oracles import filters as oracle

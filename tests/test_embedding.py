@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attrib.analysis import Bank, Embedding, embedding, feature_bank, grid_places, pca, tsne
+from attrib.analysis import Bank, Embedding, feature_bank, grid_places, pca, tsne
+from attrib.analysis.features import embedding
 from attrib.errors import InputError, LayerError, MissingDependency
 from attrib.plot.embedding import picture_grid, scatter
 from tests import nets

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attrib.analysis.fires import firing
+from attrib.analysis.patches.firing import firing
 from attrib.core import capture
 from attrib.errors import InputError, LayerError, ModelError
 from tests import nets, transformers

@@ -15,7 +15,8 @@ from attrib.errors import InputError, LayerError, ShapeError
 from attrib.models import HOG
 from attrib.plot import hog_glyph, hog_panels
 from attrib.plot.hog import stretched
-from tests import nets
+from tests import data, nets, realnets
+from tests.data import needs_data
 from tests.pictures import words
 
 pytest.importorskip("sklearn")
@@ -50,6 +51,26 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         act: Tensor = self.conv(x)
         return act.mean((2, 3))
+
+
+class Patches(nn.Module):
+    """A stem of patches of 4 x 4 pixels, with its locations in a row behind a class token, or before the channels."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.stem = nn.Conv2d(3, 24, 4, stride=4)
+        self.mixed = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        act = self.stem(x)
+        tokens = act.flatten(2).transpose(1, 2)
+        rows = torch.cat([tokens.mean(1, keepdim=True), tokens], 1)
+        out: Tensor = self.mixed(rows if self.kind == "vit" else act.permute(0, 2, 3, 1))
+        return out.flatten(1).mean(1, keepdim=True)
+
+
+MIXERS = {kind: (nets.fill(Patches(kind)), "mixed") for kind in ("vit", "swin")}
 
 
 class TestRidge:
@@ -125,6 +146,27 @@ class TestRidge:
         with pytest.raises(ShapeError, match=r"features must have 192 numbers, 8 at each of 4 x 6 locations; got 320"):
             inverter.invert(hog(wider))
 
+    @needs_data
+    def test_the_deeper_the_layer_the_less_of_the_picture_comes_back(self) -> None:
+        net = realnets.load("resnet20_cifar10")
+        photos = [photo for photo, _ in data.cifar10(240)]
+        x = torch.cat([net.loaded.inputs(photos[start : start + 80]) for start in (0, 80, 160)])
+        span = (float(x.min()), float(x.max()))
+        found = []
+        for layer in ("conv1", "layer1", "layer2", "layer3"):
+            inverter = fit_ridge(x[:200], net.model, layer, window=1, colour=True, batch_size=40)
+            found.append(float(inverter.score(x[200:], limits=span).psnr.mean()))
+        assert found == sorted(found, reverse=True)
+        assert found[0] > found[-1] + 6
+
+    @pytest.mark.parametrize("name", ["vit", "swin"])
+    def test_tokens_and_channels_last_have_their_places(self, name: str) -> None:
+        model, layer = MIXERS[name]
+        x = shapes(60, 16)
+        score = fit_ridge(x[:50], model, layer, strength=0.01, colour=True).score(x[50:])
+        plain = (x[50:] - x[:50].mean()).square().mean((1, 2, 3))
+        assert float(score.psnr.mean()) > float(-10 * torch.log10(plain).mean()) + 5
+
 
 class TestDictionary:
     def test_codes_are_those_of_scikit_learn(self) -> None:
@@ -173,6 +215,18 @@ class TestBadInput:
             fit(noise(1, 1, 16, 16), HOG(**SMALL))
         with pytest.raises(InputError, match="data must hold at least one example"):
             fit([], HOG(**SMALL))
+        broken = noise(2, 1, 16, 16)
+        broken[0, 0, 3, 3] = torch.nan
+        with pytest.raises(InputError, match="inputs must be finite; got 1 NaN or infinite values"):
+            fit([broken], HOG(**SMALL))
+
+    def test_pictures_whose_locations_are_elsewhere_are_refused(self, fit: Any) -> None:
+        padded = nn.Sequential(nn.Conv2d(1, 3, 3, stride=4, padding=1))
+        how = {"atoms": 2} if fit is fit_dictionary else {}
+        with pytest.raises(
+            ShapeError, match=r"images must have 20 x 20 pixels or more for 5 x 5 locations.*got 18 x 18"
+        ):
+            fit([noise(3, 1, 16, 16).float(), noise(3, 1, 18, 18).float()], padded, "0", **how)
 
     def test_layers_that_are_not_there_or_have_no_places_are_refused(self, fit: Any) -> None:
         with pytest.raises(LayerError, match="layer must be given, except for HOG"):

@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 
 from attrib import METHODS, Attribution, Saliency
 from attrib.analysis import Invariance, invariance
-from attrib.analysis.warp import KINDS, PADDINGS, inside, inverse, usual_sweeps, warp
+from attrib.analysis.moved.warp import KINDS, PADDINGS, inside, inverse, usual_sweeps, warp
 from attrib.core import Query, count
 from attrib.errors import AttribError, InputError, LayerError, RegistryError, ShapeError, TargetError
 from attrib.io import Preprocess

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attrib.analysis import Bank, Neighbours, feature_bank, nearest, search
+from attrib.analysis import Bank, Neighbours, feature_bank, nearest
+from attrib.analysis.features import search
 from attrib.errors import InputError, MissingDependency
 from tests import data, nets, realnets
 from tests.oracles import neighbours as oracle

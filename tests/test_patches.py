@@ -19,9 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from attrib.analysis.patches import top_patches
-from attrib.analysis.projections import project
-from attrib.analysis.top_activations import strongest_first, top_activations
+from attrib.analysis.patches.patches import top_patches
+from attrib.analysis.patches.projections import project
+from attrib.analysis.patches.top_activations import strongest_first, top_activations
 from attrib.core import Neuron, capture, count
 from attrib.core.geometry import Layout
 from attrib.core.watched import Unit

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from attrib.analysis import LeastSquares, Softmax
-from attrib.analysis.probes import class_accuracy
+from attrib.analysis.probes.probes import class_accuracy
 from attrib.errors import InputError, MissingDependency, ShapeError
 from tests.oracles import probes as oracle
 

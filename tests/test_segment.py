@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from attrib.analysis import agreement, segment
-from attrib.analysis.agreement import centre_box
-from attrib.analysis.segment import _Cut, _largest, _seeds
+from attrib.analysis.segments.agreement import centre_box
+from attrib.analysis.segments.segment import _Cut, _largest, _seeds
 from attrib.errors import InputError, MissingDependency, ShapeError
 from attrib.plot.segment import FOREGROUND, OVER, localisation_curve, segment_panels
 from tests.oracles import segment as oracle

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import attrib
 from attrib.analysis import Evolution, TrainingWatch, evolution
-from attrib.analysis.training_result import rank_correlation
+from attrib.analysis.training.result import rank_correlation
 from attrib.core import Neuron, count
 from attrib.errors import InputError, LayerError, MissingDependency, ModelError, TargetError
 from tests import nets

@@ -1,15 +1,11 @@
 """Looking at a network and its pictures beyond one map: what occlusion changes, objects against their context."""
 
-from attrib.analysis.ablation import AblationTable, fit, train_and_tabulate
-from attrib.analysis.agreement import Agreement, agreement
-from attrib.analysis.bank import Bank, feature_bank, load_bank
-from attrib.analysis.context import ObjectContext, object_context
-from attrib.analysis.correspondence import correspondence, sign_distances
-from attrib.analysis.correspondence_result import Correspondence
-from attrib.analysis.diagnosis import FilterDiagnosis, Thresholds, diagnose_filters
-from attrib.analysis.embedding import Embedding, grid_places, pca, tsne
-from attrib.analysis.filters import FilterGrid, filter_grid
-from attrib.analysis.fires import Firing, firing
+from attrib.analysis.features.bank import Bank, feature_bank, load_bank
+from attrib.analysis.features.embedding import Embedding, grid_places, pca, tsne
+from attrib.analysis.features.neighbours import Neighbours, nearest
+from attrib.analysis.filters.diagnosis import FilterDiagnosis, Thresholds, diagnose_filters
+from attrib.analysis.filters.grid import FilterGrid, filter_grid
+from attrib.analysis.filters.kernels import Kernels, Spectrum, read_kernels
 from attrib.analysis.hog import (
     DictionaryInverter,
     Fidelity,
@@ -20,20 +16,24 @@ from attrib.analysis.hog import (
     fit_ridge,
     see_hog,
 )
-from attrib.analysis.invariance import Invariance, invariance
-from attrib.analysis.kernels import Kernels, Spectrum, read_kernels
-from attrib.analysis.neighbours import Neighbours, nearest
-from attrib.analysis.occlusion import CleanValues, OcclusionMaps, PixelMaps, occlusion_maps
-from attrib.analysis.patches import TopPatches, top_patches
-from attrib.analysis.pooling import LayerFeatures, Pooling, layer_features
-from attrib.analysis.probe_fits import LeastSquares, LinearProbe, Probe, Softmax
-from attrib.analysis.probe_splits import Fold, Shots, Split, Stratified
-from attrib.analysis.probe_table import LayerProbes, ProbeScore
-from attrib.analysis.probes import probe_features, probe_layers
-from attrib.analysis.segment import Segmentation, segment
-from attrib.analysis.top_activations import TopActivations, top_activations
-from attrib.analysis.training import TrainingWatch, evolution
-from attrib.analysis.training_result import Evolution, Jump
+from attrib.analysis.moved.invariance import Invariance, invariance
+from attrib.analysis.occlusion.context import ObjectContext, object_context
+from attrib.analysis.occlusion.maps import CleanValues, OcclusionMaps, PixelMaps, occlusion_maps
+from attrib.analysis.parts.correspondence import correspondence, sign_distances
+from attrib.analysis.parts.result import Correspondence
+from attrib.analysis.patches.firing import Firing, firing
+from attrib.analysis.patches.patches import TopPatches, top_patches
+from attrib.analysis.patches.top_activations import TopActivations, top_activations
+from attrib.analysis.probes.fits import LeastSquares, LinearProbe, Probe, Softmax
+from attrib.analysis.probes.pooling import LayerFeatures, Pooling, layer_features
+from attrib.analysis.probes.probes import probe_features, probe_layers
+from attrib.analysis.probes.splits import Fold, Shots, Split, Stratified
+from attrib.analysis.probes.table import LayerProbes, ProbeScore
+from attrib.analysis.segments.agreement import Agreement, agreement
+from attrib.analysis.segments.segment import Segmentation, segment
+from attrib.analysis.training.ablation import AblationTable, fit, train_and_tabulate
+from attrib.analysis.training.result import Evolution, Jump
+from attrib.analysis.training.training import TrainingWatch, evolution
 from attrib.core.receptive import ReceptiveField, receptive_field
 
 __all__ = [

@@ -12,7 +12,7 @@ from attrib.plot.filters import Words
 from attrib.plot.layout import SMALL, TITLE, WIDTH
 
 if TYPE_CHECKING:
-    from attrib.analysis.ablation import AblationTable
+    from attrib.analysis.training.ablation import AblationTable
 
 ROW, NAMES, EDGE = 0.22, 2.6, 0.45  # inches: a row, its name, and room above and below the panels
 HERE, THERE = "#0072b2", "#d55e00"

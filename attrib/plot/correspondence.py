@@ -17,7 +17,7 @@ from attrib.plot.layout import DPI, SMALL, TITLE, WIDTH, Sheet
 from attrib.plot.scale import as_picture
 
 if TYPE_CHECKING:
-    from attrib.analysis.correspondence_result import Correspondence
+    from attrib.analysis.parts.result import Correspondence
 
 LINE = 0.42  # inches for each part
 MOST = 5  # pictures in a figure, as in the paper

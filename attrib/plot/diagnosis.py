@@ -13,7 +13,7 @@ from attrib.plot.filters import Tiles, Words
 from attrib.plot.layout import SMALL, TITLE
 
 if TYPE_CHECKING:
-    from attrib.analysis.diagnosis import FilterDiagnosis
+    from attrib.analysis.filters.diagnosis import FilterDiagnosis
 
 # Okabe and Ito's colours, which can be told apart with any colour vision
 FRAMES = {

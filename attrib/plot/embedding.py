@@ -20,7 +20,7 @@ from attrib.plot.colour import QUIET, bare
 from attrib.plot.layout import DPI, GAP, SMALL, TITLE, WIDTH, wrap
 
 if TYPE_CHECKING:
-    from attrib.analysis.embedding import Embedding
+    from attrib.analysis.features.embedding import Embedding
 
 # Okabe and Ito's colours but black, which dark pictures hide, and three that stay apart from them
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#8B5A2B", "#999999", "#7B3FA0")

@@ -19,7 +19,7 @@ from attrib.plot.layout import DPI, GAP, SMALL, TITLE, WIDTH, wrap
 from attrib.plot.scale import Floats
 
 if TYPE_CHECKING:
-    from attrib.analysis.filters import FilterGrid
+    from attrib.analysis.filters.grid import FilterGrid
 
 TILE = 0.9  # inches: the highest tile
 NARROW = 4.0  # inches: the narrowest sheet, so that words have room

@@ -16,7 +16,7 @@ from attrib.plot.patches import shown
 from attrib.report.table import amount
 
 if TYPE_CHECKING:
-    from attrib.analysis.fires import Firing
+    from attrib.analysis.patches.firing import Firing
 
 ACROSS = 6  # panels in a row
 FIELD = "viridis"  # dark is low; it can be read with any colour vision
@@ -37,7 +37,7 @@ def firing_panels(found: Firing) -> Figure:
         A figure; ``savefig`` writes it. pyplot does not know it.
 
     Example:
-        >>> from attrib.analysis.fires import firing
+        >>> from attrib.analysis.patches.firing import firing
         >>> figure = firing_panels(firing(model, x, "relu3", tiles=2))
         >>> len(figure.axes), figure.axes[0].get_title()
         (3, 'the picture')

@@ -105,5 +105,5 @@ def _foot(found: HOGViews) -> str:
     return (
         f"Inversions of a HOG of {found.settings['orientations']} orientations in cells of "
         f"{found.settings['pixels_per_cell']} pixels; what is learned is learned from {found.examples} other photos. "
-        "Each inversion has black and white of its own, which HOG does not know."
+        "Each inversion has a contrast of its own."
     )

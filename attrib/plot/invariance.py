@@ -16,7 +16,7 @@ from attrib.plot.layout import DPI, GAP, SMALL, TITLE, WIDTH, wrap
 from attrib.plot.scale import Floats
 
 if TYPE_CHECKING:
-    from attrib.analysis.invariance import Invariance
+    from attrib.analysis.moved.invariance import Invariance
 
 EACH = 5  # pictures with a line of their own; of more the mean and the middle half are drawn
 CONTROL, OUTSIDE = "0.35", "0.9"

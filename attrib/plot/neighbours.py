@@ -15,7 +15,7 @@ from attrib.plot.colour import QUIET, bare
 from attrib.plot.layout import GAP, SMALL, TITLE, WIDTH, Sheet, wrap
 
 if TYPE_CHECKING:
-    from attrib.analysis.neighbours import Neighbours
+    from attrib.analysis.features.neighbours import Neighbours
 
 SAME, OTHER = "#0072B2", "#E69F00"  # Okabe and Ito's blue and orange, for every kind of colour vision
 MOST = 15  # pictures in a row, beside which none could be seen

@@ -22,7 +22,7 @@ from attrib.plot.layout import SMALL, Sheet, wrap
 from attrib.plot.scale import Floats, as_picture
 
 if TYPE_CHECKING:
-    from attrib.analysis.occlusion import OcclusionMaps, PixelMaps
+    from attrib.analysis.occlusion.maps import OcclusionMaps, PixelMaps
 
 FIELD = "viridis"  # dark is low, as where the paper's figure is blue; it can be read with any colour vision
 CLASSES, OTHER = "tab10", "0.8"

@@ -19,7 +19,7 @@ from attrib.plot.scale import Floats, Style, fit
 from attrib.report.table import amount
 
 if TYPE_CHECKING:
-    from attrib.analysis.patches import TopPatches
+    from attrib.analysis.patches.patches import TopPatches
 
 SHOWN = 12  # channels, unless others are named: what fits a page
 ACROSS = 4  # blocks in a row
@@ -48,7 +48,7 @@ def patch_panels(found: TopPatches, *, channels: int = SHOWN) -> Figure:
         InputError: the crops were left out.
 
     Example:
-        >>> from attrib.analysis.patches import top_patches
+        >>> from attrib.analysis.patches.patches import top_patches
         >>> figure = patch_panels(top_patches(model, x, "conv3", n=2, channels=[2, 5], project="guided"))
         >>> [ax.get_title() for ax in figure.axes][1::2]
         ['channel 2', 'channel 5']

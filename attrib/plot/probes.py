@@ -13,7 +13,7 @@ from attrib.plot.colour import QUIET
 from attrib.plot.layout import DPI, SMALL, TITLE
 
 if TYPE_CHECKING:
-    from attrib.analysis.probe_table import LayerProbes
+    from attrib.analysis.probes.table import LayerProbes
 
 HIGH, WIDE, LEAST = 3.2, 0.45, 3.2  # inches: height of a panel, width of a layer, least width of a panel
 

@@ -17,8 +17,8 @@ from attrib.plot.layout import DPI, TITLE, Place, Sheet
 from attrib.plot.scale import Floats
 
 if TYPE_CHECKING:
-    from attrib.analysis.agreement import Agreement
-    from attrib.analysis.segment import Segmentation
+    from attrib.analysis.segments.agreement import Agreement
+    from attrib.analysis.segments.segment import Segmentation
 
 FOREGROUND, BACKGROUND = (0.84, 0.37, 0.0), (0.34, 0.71, 0.91)  # Okabe and Ito's vermilion and sky blue
 OVER = 0.75  # opacity of the seeds

@@ -15,7 +15,7 @@ from attrib.plot.maps import gradient_image
 from attrib.plot.scale import Floats
 
 if TYPE_CHECKING:
-    from attrib.analysis.training_result import Evolution
+    from attrib.analysis.training.result import Evolution
 
 JUMP = "#d62728"
 FAINT = 1e-3  # of the largest magnitude: what is below does not count for the size of a window

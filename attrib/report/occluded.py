@@ -17,7 +17,7 @@ from attrib.report.table import text_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from attrib.analysis.occlusion import OcclusionMaps
+    from attrib.analysis.occlusion.maps import OcclusionMaps
 
 
 @dataclass(frozen=True, eq=False)

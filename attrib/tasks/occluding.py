@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from attrib.analysis.occlusion import occlusion_maps
+from attrib.analysis.occlusion.maps import occlusion_maps
 from attrib.core import Query, frozen
 from attrib.errors import InputError, TargetError
 from attrib.report.occluded import Occluded

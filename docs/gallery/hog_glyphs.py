@@ -20,7 +20,7 @@ photos = demo_images()
 seen = photos.pop("astronaut")
 hog = HOG(signed=True, orientations=18, pixels_per_cell=4, cells_per_block=2)
 
-found = see_hog(seen, photos, hog=hog, size=192, atoms=128, per_image=300)
+found = see_hog(seen, photos, hog=hog, atoms=128, per_image=300)
 grey = found.pictures["image"].mean(0)[None, None]
 searched = invert(hog, grey, "blocks", pixels=PixelSpace(), steps=120)
 drawn = found.with_view("search", {"image": searched.pictures[0]}).plot()

@@ -107,14 +107,14 @@ def fit_dictionary(  # noqa: PLR0913  what is inverted, how, and how the data ar
         torch.Size([2, 1, 16, 20])
 
     References:
-        Vondrick, Khosla, Malisiewicz, Torralba, "HOGgles: Visualizing Object Detection Features", ICCV 2013,
-        section 3.4, eqs. 5 to 7.
+        Vondrick, Khosla, Malisiewicz, Torralba, "HOGgles: Visualizing Object Detection Features", ICCV 2013:
+        paired dictionary learning.
     """
     checks.integer("atoms", atoms, 1)
     checks.number("sparsity", sparsity, 1e-6)
     checks.number("code_sparsity", code_sparsity, 0)
     checks.integer("per_image", per_image, 1)
-    source = Source(model, layer, colour, shrink)
+    source = Source.of(model, layer, colour=colour, shrink=shrink)
     chance = torch.Generator().manual_seed(checks.integer("seed", seed, 0))
     windows: list[Tensor] = []
     patches: list[Tensor] = []

@@ -75,6 +75,11 @@ class Grid:
     def cropped(self, pictures: Tensor, locations: Pair) -> Tensor:
         """The part of ``(N, C, H, W)`` behind so many locations."""
         (top, left), (high, wide) = self.offset, self.covered(locations)
+        if pictures.shape[2] < top + high or pictures.shape[3] < left + wide:
+            raise ShapeError(
+                f"images must have {top + high} x {left + wide} pixels or more for {locations[0]} x {locations[1]} "
+                f"locations, as the first had; got {pictures.shape[2]} x {pictures.shape[3]}. Give images of one size."
+            )
         return pictures[:, :, top : top + high, left : left + wide]
 
     def patches(self, pictures: Tensor, locations: Pair) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from attrib import checks
 from attrib.analysis.hog.grid import Grid, Pair, window_of
 from attrib.core.geometry import find_layout, patch_of
-from attrib.core.layers import modules_of, resolve, unwrap
+from attrib.core.layers import Address, modules_of, resolve, unwrap
 from attrib.core.streaming import Data, stream
 from attrib.errors import InputError, LayerError, ModelError, ShapeError
 from attrib.models.hog import HOG
@@ -26,49 +26,39 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 class Source:
     """The features that are turned back: which layer of which network, and the pictures they should give.
 
-    Args:
-        model: the network; `attrib.models.HOG` if None.
-        layer: of it; blocks of HOG if None.
+    Attributes:
+        network: the network.
+        address: of the layer.
         colour: pictures have the channels of the inputs; otherwise one, their luma.
         shrink: squares of so many pixels are averaged into one pixel of the pictures.
     """
 
-    model: nn.Module | None
-    layer: str | nn.Module | None = None
-    colour: bool = False
-    shrink: int = 1
+    network: nn.Module = field(repr=False)
+    address: str
+    colour: bool
+    shrink: int
 
-    def __post_init__(self) -> None:
-        checks.integer("shrink", self.shrink, 1)
-        network = HOG() if self.model is None else unwrap(self.model)
+    @classmethod
+    def of(cls, model: nn.Module | None, layer: str | nn.Module | None, *, colour: bool, shrink: int) -> Source:
+        """A layer of a network; of HOG, which is also the network if there is none, the blocks unless it is given."""
+        checks.integer("shrink", shrink, 1)
+        network = HOG() if model is None else unwrap(model)
         if not isinstance(network, nn.Module):
             raise ModelError(f"model must be an nn.Module, whose layers have names; got {type(network).__name__}.")
-        if self.layer is None and not isinstance(network, HOG):
+        if layer is None and not isinstance(network, HOG):
             raise LayerError("layer must be given, except for HOG. attrib.core.layer_table(model, x) lists them.")
-        object.__setattr__(self, "model", network)  # how a frozen dataclass completes itself
-        object.__setattr__(self, "layer", resolve(network, self.layer or "blocks"))
+        return cls(network, resolve(network, "blocks" if layer is None else layer), colour, shrink)
 
     @property
     def module(self) -> nn.Module:
         """The layer itself."""
-        return modules_of(self.network)[self.address.partition("#")[0].partition("@")[0]]
-
-    @property
-    def network(self) -> nn.Module:
-        """The network."""
-        assert self.model is not None  # noqa: S101  see __post_init__
-        return self.model
-
-    @property
-    def address(self) -> str:
-        """The layer's address."""
-        return str(self.layer)
+        return modules_of(self.network)[Address.parse(self.address).name]
 
     def pairs(self, data: Data, batch_size: int, *, show_progress: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
         """Features ``(n, K, rows, columns)`` and pictures ``(n, c, H, W)``, batch by batch."""
         for seen in stream(self.network, data, self.address, batch_size=batch_size, show_progress=show_progress):
             x = seen.batch.inputs
-            checks.shape(x, "n c h w", "images")
+            checks.batch(checks.shape(x, "n c h w", "images"))
             yield self._maps(seen.acts[self.address], x), self.picture(x)
 
     def features(self, x: Tensor) -> Tensor:

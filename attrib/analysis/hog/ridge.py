@@ -83,33 +83,34 @@ def fit_ridge(  # noqa: PLR0913  what is inverted, how, and how the data are rea
         torch.Size([2, 1, 16, 20])
 
     References:
-        Vondrick, Khosla, Malisiewicz, Torralba, "HOGgles: Visualizing Object Detection Features", ICCV 2013,
-        section 3.2.
+        Vondrick, Khosla, Malisiewicz, Torralba, "HOGgles: Visualizing Object Detection Features", ICCV 2013:
+        the ridge regression it compares with.
     """
     checks.number("strength", strength, 0)
-    source = Source(model, layer, colour, shrink)
-    moments: _Moments | None = None
+    source = Source.of(model, layer, colour=colour, shrink=shrink)
+    moments = _Moments()
     about: dict[str, Any] = {}
     for one in read_pairs(source, images, window, batch_size=batch_size, show_progress=show_progress):
-        y, x = one.windows.flatten(0, 1), one.patches.flatten(0, 1)
-        moments = moments or _Moments(y[0].double(), x[0].double())
-        moments.add(y, x)
+        moments.add(one.windows.flatten(0, 1), one.patches.flatten(0, 1))
         about = one.about
-    assert moments is not None  # noqa: S101  a stream without examples raises
-    about |= moments.solve(strength, x.dtype)
-    return RidgeInverter(source, **about)
+    return RidgeInverter(source, **about, **moments.solve(strength))
 
 
 class _Moments:
     """Means and covariances, about values like theirs so that nothing cancels."""
 
-    def __init__(self, y: Tensor, x: Tensor) -> None:
-        self.about, self.count = (y, x), 0
-        self.sum_y, self.sum_x = torch.zeros_like(y), torch.zeros_like(x)
-        self.yy, self.yx = y.new_zeros(len(y), len(y)), y.new_zeros(len(y), len(x))
+    def __init__(self) -> None:
+        self.count = 0
+
+    def _begin(self, y: Tensor, x: Tensor) -> None:
+        self.dtype, self.about = x.dtype, (y[0].double(), x[0].double())
+        self.sum_y, self.sum_x = (torch.zeros_like(one) for one in self.about)
+        self.yy, self.yx = (torch.outer(self.sum_y, one) for one in (self.sum_y, self.sum_x))
 
     def add(self, y: Tensor, x: Tensor) -> None:
         """Count windows ``(n, D)`` and patches ``(n, P)`` in."""
+        if self.count == 0:
+            self._begin(y, x)
         y, x = (one.double() - mean for one, mean in zip((y, x), self.about, strict=True))
         self.count += len(y)
         self.sum_y += y.sum(0)
@@ -117,7 +118,7 @@ class _Moments:
         self.yy.addmm_(y.T, y)
         self.yx.addmm_(y.T, x)
 
-    def solve(self, strength: float, dtype: torch.dtype) -> dict[str, Tensor]:
+    def solve(self, strength: float) -> dict[str, Any]:
         """The means and the weight of a `RidgeInverter`."""
         if self.count < 2 or (strength == 0 and self.count <= len(self.yy)):
             least = 2 if strength else len(self.yy) + 1
@@ -132,4 +133,4 @@ class _Moments:
         else:  # features may be constant or copies of one another
             weight = torch.linalg.pinv(yy, hermitian=True) @ yx
         means = {"mean_window": self.about[0] + y, "mean_patch": self.about[1] + x}
-        return {name: one.to(dtype) for name, one in (means | {"weight": weight}).items()}
+        return {name: one.to(self.dtype) for name, one in (means | {"weight": weight}).items()}

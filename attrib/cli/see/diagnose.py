@@ -43,7 +43,7 @@ def diagnose_command(  # noqa: PLR0913  a command has as many arguments as it ha
 ) -> int:
     """Find filters that are dead, alike, out of scale, too fine for the stride; say which frequencies are covered."""
     with session(quiet=quiet, debug=debug):
-        from attrib.analysis.diagnosis import Thresholds, diagnose_filters
+        from attrib.analysis.filters.diagnosis import Thresholds, diagnose_filters
 
         with usage():
             at = Thresholds(rate=rate, cosine=cosine, aliased=aliased)

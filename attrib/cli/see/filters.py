@@ -40,7 +40,7 @@ def filters_command(  # noqa: PLR0913  a command has as many arguments as it has
 ) -> int:
     """Show the filters of a convolution as small pictures."""
     with session(quiet=quiet, debug=debug):
-        from attrib.analysis.filters import filter_grid
+        from attrib.analysis.filters.grid import filter_grid
 
         how: dict[str, Any] = {"scale": scale, "channels": channels, "sort": sort, "limit": limit, "columns": columns}
         with prepare.output(out) as folder:

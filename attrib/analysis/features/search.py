@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.analysis.bank import Bank
+from attrib.analysis.features.bank import Bank
 from attrib.errors import InputError
 
 Metric = Literal["l2", "cosine"]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.analysis.crops import KEEP, Look, Pool, Windows, chosen, entries
-from attrib.analysis.projections import PROJECTIONS, Projection
-from attrib.analysis.top_activations import Search, TopActivations
+from attrib.analysis.patches.crops import KEEP, Look, Pool, Windows, chosen, entries
+from attrib.analysis.patches.projections import PROJECTIONS, Projection
+from attrib.analysis.patches.top_activations import Search, TopActivations
 from attrib.core.layers import unwrap
 from attrib.core.receptive import ReceptiveField
 from attrib.core.streaming import Data

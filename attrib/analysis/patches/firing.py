@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.analysis.top_activations import maps_of
+from attrib.analysis.patches.top_activations import maps_of
 from attrib.core.layers import resolve, unwrap
 from attrib.core.streaming import Data, stream
 from attrib.errors import InputError, ModelError

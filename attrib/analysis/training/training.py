@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.analysis.training_lightning import callback
-from attrib.analysis.training_look import Features, Look, Projection, look, random_states_kept
-from attrib.analysis.training_result import Evolution, rank_correlation
+from attrib.analysis.training.lightning import callback
+from attrib.analysis.training.look import Features, Look, Projection, look, random_states_kept
+from attrib.analysis.training.result import Evolution, rank_correlation
 from attrib.core.layers import resolve, unwrap
 from attrib.core.streaming import Data, stream
 from attrib.errors import InputError, LayerError, ModelError

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attrib.analysis.warp import Kind, Padding, inside, inverse, warp
+from attrib.analysis.moved.warp import Kind, Padding, inside, inverse, warp
 from attrib.core.attribution import Attribution
 from attrib.core.objective import Objective
 from attrib.core.query import Query

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.analysis.bank import Bank, checked_index
-from attrib.analysis.search import METRICS, Engine, Metric, Search, faiss_for
+from attrib.analysis.features.bank import Bank, checked_index
+from attrib.analysis.features.search import METRICS, Engine, Metric, Search, faiss_for
 from attrib.errors import InputError
 from attrib.report.finding import Finding
 from attrib.report.table import amount, text_table

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.analysis.bank_files import BankFiles, Part, Rows, read_bank
+from attrib.analysis.features.files import BankFiles, Part, Rows, read_bank
 from attrib.core.geometry import find_layout, patch_of
 from attrib.core.layers import modules_of, resolve, unwrap
 from attrib.core.streaming import Data, Seen, batches, stream

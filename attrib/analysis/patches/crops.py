@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset
 
-from attrib.analysis.projections import Projection, project
-from attrib.analysis.top_activations import TopActivations, maps_of
+from attrib.analysis.patches.projections import Projection, project
+from attrib.analysis.patches.top_activations import TopActivations, maps_of
 from attrib.core.receptive import ReceptiveField, places_of, receptive_field
 from attrib.core.streaming import Batch, Data, batches, stream
 from attrib.core.watched import Unit

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from attrib import checks
-from attrib.analysis.correspondence_result import Correspondence
-from attrib.analysis.parts import PartLike, moved, part_masks
+from attrib.analysis.parts.boxes import PartLike, moved, part_masks
+from attrib.analysis.parts.result import Correspondence
 from attrib.core.attribution import frozen
 from attrib.core.baseline import Baseline, resolve_baseline
 from attrib.core.layers import auto_layer, resolve, unwrap

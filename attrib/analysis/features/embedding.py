@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.analysis.bank import Bank
+from attrib.analysis.features.bank import Bank
 from attrib.errors import InputError, LayerError
 from attrib.report.finding import Finding
 from attrib.report.table import amount, text_table

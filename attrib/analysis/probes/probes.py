@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from attrib.analysis.pooling import Pooling, layer_features
-from attrib.analysis.probe_fits import LeastSquares, Probe, Softmax, checked_labels
-from attrib.analysis.probe_splits import Fold, Split, Stratified
-from attrib.analysis.probe_table import LayerProbes
+from attrib.analysis.probes.fits import LeastSquares, Probe, Softmax, checked_labels
+from attrib.analysis.probes.pooling import Pooling, layer_features
+from attrib.analysis.probes.splits import Fold, Split, Stratified
+from attrib.analysis.probes.table import LayerProbes
 from attrib.core.streaming import Data
 from attrib.errors import InputError
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from attrib import checks
-from attrib.analysis.agreement import Agreement, agreement, boxes_of
+from attrib.analysis.segments.agreement import Agreement, agreement, boxes_of
 from attrib.core.reduce import upsample
 from attrib.errors import InputError, ShapeError
 from attrib.plot.scale import as_picture

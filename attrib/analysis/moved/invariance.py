@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.analysis.bank import as_pictures, penultimate
-from attrib.analysis.moved import Watched
-from attrib.analysis.warp import Kind, Padding, checked_sweeps, still, warp
+from attrib.analysis.features.bank import as_pictures, penultimate
+from attrib.analysis.moved.moves import Watched
+from attrib.analysis.moved.warp import Kind, Padding, checked_sweeps, still, warp
 from attrib.core.attribution import Attribution, frozen
 from attrib.core.layers import modules_of, resolve, unwrap
 from attrib.core.objective import ClassScore, Objective, Predicted
@@ -129,7 +129,7 @@ def invariance(  # noqa: PLR0913  what is moved, what is watched, and how it run
         - the paper shows :math:`d_l` of its layers 1 and 7; ``relative`` divides it by :math:`\lVert\phi_l(x)\rVert`.
         - the class is decided once, on the picture itself; the probability is that of this class throughout.
         - pictures are warped as the network sees them, so ``padding="zeros"`` is the mean colour; see
-          `attrib.analysis.warp.warp`. ``outside`` says how much of the picture is padding.
+          `attrib.analysis.moved.warp.warp`. ``outside`` says how much of the picture is padding.
         - both sums of :math:`e_m` run over the pixels that came back from inside the picture. Maps are brought to its
           resolution first. A method that moves with its picture has error 0; one that does not move at all, more.
         - an amount that moves nothing gives distance 0, error 0 and the same probability, to the bit, where the network

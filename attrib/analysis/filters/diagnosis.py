@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.analysis.filter_answers import Answers, listen, shift_error
-from attrib.analysis.filters import FilterGrid, tiles_of
-from attrib.analysis.kernels import Kernels, Spectrum, read_kernels
-from attrib.analysis.verdict import said, sentences
+from attrib.analysis.filters.answers import Answers, listen, shift_error
+from attrib.analysis.filters.grid import FilterGrid, tiles_of
+from attrib.analysis.filters.kernels import Kernels, Spectrum, read_kernels
+from attrib.analysis.filters.verdict import said, sentences
 from attrib.core.streaming import Data
 from attrib.report.finding import Finding
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.analysis.kernels import Kernels, read_kernels
+from attrib.analysis.filters.kernels import Kernels, read_kernels
 from attrib.errors import InputError
 from attrib.report.finding import Finding
 from attrib.report.table import amount, text_table

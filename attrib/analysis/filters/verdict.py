@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from attrib.analysis.filters import listed
+from attrib.analysis.filters.grid import listed
 from attrib.report.table import amount, text_table
 
 if TYPE_CHECKING:
-    from attrib.analysis.diagnosis import FilterDiagnosis
+    from attrib.analysis.filters.diagnosis import FilterDiagnosis
 
 ROWS = 20  # filters with numbers of their own in the text; all are in the files
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from attrib.analysis.agreement import boxes_of
+from attrib.analysis.segments.agreement import boxes_of
 from attrib.errors import InputError
 
 PartLike = Tensor | npt.NDArray[Any] | Sequence[Any]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.analysis.probe_fits import checked_labels
+from attrib.analysis.probes.fits import checked_labels
 from attrib.core.geometry import find_layout, patch_of
 from attrib.core.layers import resolve, unwrap
 from attrib.core.streaming import Data, stream

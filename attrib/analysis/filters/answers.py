@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from attrib.analysis.kernels import Kernels
+from attrib.analysis.filters.kernels import Kernels
 from attrib.core.activations import CANDIDATES, family_of
 from attrib.core.layers import modules_of, unwrap
 from attrib.core.streaming import Data, stream

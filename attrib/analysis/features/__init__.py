@@ -1,0 +1,1 @@
+"""Feature spaces: a bank of features, neighbours in it, and its picture."""

@@ -1,0 +1,1 @@
+"""Filters as pictures, and what is wrong with them."""

@@ -1,0 +1,1 @@
+"""What layers, scores and maps make of pictures that are shifted, scaled and turned."""

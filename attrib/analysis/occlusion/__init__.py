@@ -1,0 +1,1 @@
+"""What occlusion changes: windows everywhere, objects against their context."""

@@ -1,0 +1,1 @@
+"""What can be read off layers by linear classifiers."""

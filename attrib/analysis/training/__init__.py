@@ -1,0 +1,1 @@
+"""Features while a network learns, and networks that lack a part."""
