@@ -69,6 +69,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "resnet50": (partial(_torchvision, "resnet50"), "layer4"),
     "googlenet": (partial(_torchvision, "googlenet"), "inception5b"),
     "mobilenet_v3_large": (partial(_torchvision, "mobilenet_v3_large"), "features"),
+    "squeezenet1_0": (partial(_torchvision, "squeezenet1_0"), "features"),
     "vit_b_16": (partial(_torchvision, "vit_b_16"), "conv_proj"),
     "tiny": (_tiny, "0"),  # to try the script with
 }

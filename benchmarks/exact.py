@@ -126,7 +126,7 @@ def calls(task: c.Task) -> dict[str, tuple[c.Call, int]]:
     if plan.reason or plan.share > 0.9:  # nothing is local: every position costs the same, in attrib too
         all_ = few
     by_hand, ranks = folded(model), torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(0))
-    rows = _best_rows(by_hand, x)
+    rows = best_rows(by_hand, x)
     protocol = {"steps": STEPS, "baseline": 0.0, "order": "morf"}
     return {
         "local": (partial(swept, model, x, target, all_), len(all_)),
@@ -138,7 +138,7 @@ def calls(task: c.Task) -> dict[str, tuple[c.Call, int]]:
     }
 
 
-def _best_rows(model: nn.Module, x: Tensor) -> int:
+def best_rows(model: nn.Module, x: Tensor) -> int:
     """The batch at which bare forwards are fastest, so that nothing is compared with a poor one."""
     sizes = [auto_rows(x) * factor for factor in (1, 2, 4, 8)] if not x.is_cuda else [128, 256]
     found = {}

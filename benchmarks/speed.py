@@ -1,4 +1,7 @@
-"""Time and memory of attrib's methods against Captum and pytorch-grad-cam: ``python benchmarks/speed.py --help``."""
+"""Time and memory of attrib's methods against Captum and pytorch-grad-cam: ``python benchmarks/speed.py --help``.
+
+``python benchmarks/speed.py curves --help``: deletion and insertion against RISE's loop, torch-cam and Quantus.
+"""
 
 from __future__ import annotations
 
@@ -80,14 +83,15 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     return given | {"device": args.device, "batch": 1, "weights": "random", "occlusion_window": window}
 
 
-def metadata(device: str) -> dict[str, Any]:
-    """When, where and with what."""
+def metadata(device: str, *packages: str) -> dict[str, Any]:
+    """When, where and with what; ``packages`` are named beside the usual ones."""
+    packages = PACKAGES + packages
     name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else _processor()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "machine": {"device": name, "cores": os.cpu_count(), "system": platform.platform(), "load": load},
-        "versions": {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES},
+        "versions": {"python": platform.python_version()} | {package: _version(package) for package in packages},
     }
 
 
@@ -127,7 +131,12 @@ def write(path: Path, results: dict[str, Any]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, write the results, and update the table if asked to."""
+    """Measure, write the results, and update the table if asked to; what follows ``curves`` is for that part."""
+    argv = sys.argv[1:] if argv is None else argv
+    if list(argv[:1]) == ["curves"]:
+        from benchmarks import curves
+
+        return curves.main(argv[1:])
     args = parser().parse_args(argv)
     begin, threads = time.perf_counter(), torch.get_num_threads()
     torch.set_num_threads(args.threads)
