@@ -22,7 +22,7 @@ from torch import Tensor
 
 from attrib import METHODS
 from attrib.analysis import agreement, segment
-from attrib.analysis.agreement import HALF, boxes_of, centre_box
+from attrib.analysis.segments.agreement import HALF, boxes_of, centre_box
 from attrib.benchmark.stats import beats, bootstrap_interval
 from attrib.errors import AttribError
 from attrib.io import LoadedModel
