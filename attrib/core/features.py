@@ -68,6 +68,11 @@ class Match(_OfLayer):
     normalised: bool = True
 
     def __post_init__(self) -> None:
+        if self.mask is not None and not _broadcasts(self.mask, self.features):
+            raise ShapeError(
+                f"mask must broadcast to the features of {self.layer!r}, {tuple(self.features.shape)}; "
+                f"got {tuple(self.mask.shape)}."
+            )
         if self.normalised and not bool((self._size() > 0).all()):
             raise TargetError(
                 f"features of {self.layer!r} must not all be 0, or they cannot be normalised by their size; got an "
@@ -99,7 +104,14 @@ class Match(_OfLayer):
         return self._weighed(self.features).flatten(1).square().sum(1)
 
     def _weighed(self, values: Tensor) -> Tensor:
-        return values if self.mask is None else values * self.mask
+        return values if self.mask is None else values * self.mask.to(values.device)
+
+
+def _broadcasts(mask: Tensor, features: Tensor) -> bool:
+    wanted = features.shape
+    return mask.ndim <= len(wanted) and all(
+        a in (1, b) for a, b in zip(reversed(mask.shape), reversed(wanted), strict=False)
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Images that a network makes: one loop, and what it is set up with."""
 
-from attrib.core.synth.loop import OnStep, Search, synthesize
+from attrib.core.synth.loop import synthesize
 from attrib.core.synth.moves import Move
 from attrib.core.synth.parameters import Fourier, Generated, Parameters, Pixels
 from attrib.core.synth.penalties import L2, AlphaNorm, CentreBias, Penalty, TotalVariation
@@ -14,6 +14,7 @@ from attrib.core.synth.projections import (
     Projection,
 )
 from attrib.core.synth.record import NotFiniteError, Step, Synthesis, Unfinished
+from attrib.core.synth.search import OnStep, Search
 from attrib.core.synth.space import PixelSpace
 from attrib.core.synth.views import Jitter, Rotate, Scale, View
 

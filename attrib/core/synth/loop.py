@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,64 +19,15 @@ from attrib.core.layers import unwrap
 from attrib.core.objective import Objective
 from attrib.core.passes import forward
 from attrib.core.shared import checked_score
-from attrib.core.synth.moves import Move
-from attrib.core.synth.parameters import Parameters, Pixels
 from attrib.core.synth.partial import as_far_as_needed
-from attrib.core.synth.penalties import Penalty
-from attrib.core.synth.projections import Projection
 from attrib.core.synth.record import NotFiniteError, Recorder, Step, Stopped, Synthesis, Unfinished
+from attrib.core.synth.search import Search
 from attrib.core.synth.tiles import tiles
-from attrib.core.synth.views import View, seen
+from attrib.core.synth.views import seen
 from attrib.core.targets import as_objective
 from attrib.errors import InputError, ModelError
 
 log = logging.getLogger("attrib")
-
-OnStep = Callable[[Step], object]
-
-
-@dataclass(frozen=True, eq=False)
-class Search:
-    """How images are searched for.
-
-    Args:
-        steps: how many.
-        move: how far each goes.
-        parameters: what is searched over; the pixels unless given.
-        views: what the network sees of the image, anew at each step.
-        penalties: subtracted from the objective.
-        projections: done to the image after each step; with `Pixels` only.
-        seed: of the views.
-        tile: compute scores and gradients in tiles of at most this side, and add the scores up: the memory of one tile.
-            A jitter hides the seams. What the objective leaves open is settled in every tile, at every step.
-        on_step: told of every step; the search ends when it returns True.
-        show_progress: progress bar on standard error.
-    """
-
-    steps: int = 200
-    move: Move = field(default_factory=Move)
-    parameters: Parameters = field(default_factory=Pixels)
-    views: Sequence[View] = ()
-    penalties: Sequence[Penalty] = ()
-    projections: Sequence[Projection] = ()
-    seed: int = 0
-    tile: int | None = None
-    on_step: OnStep | None = None
-    show_progress: bool = False
-
-    def __post_init__(self) -> None:
-        checks.integer("steps", self.steps, 0)
-        checks.integer("seed", self.seed, 0)
-        if self.tile is not None:
-            checks.integer("tile", self.tile, 1)
-        if self.projections and not self.parameters.pixels:
-            raise InputError(
-                f"projections must be left out where {type(self.parameters).__name__} is searched over; "
-                f"got {len(self.projections)}. They act on pixels."
-            )
-        names = [type(one).__name__ for one in self.penalties]
-        if len(set(names)) < len(names):
-            raise InputError(f"penalties must be of different kinds; got {', '.join(names)}.")
 
 
 def synthesize(
@@ -103,8 +55,8 @@ def synthesize(
           settings, ``steps`` more steps are made.
 
     Cost:
-        One forward and one backward pass per step, one forward pass for the start and one more step for the last value.
-        Objectives that read layers only end the forward pass there.
+        One forward and one backward pass per step, one forward pass to settle the objective and one for the last value.
+        Objectives that read layers only end the forward pass there. Images are laid out channels-last.
 
     Args:
         model: the network, or any callable.
@@ -122,6 +74,7 @@ def synthesize(
         NotFiniteError: something became NaN or infinite; it holds what was found up to the step before.
 
     Example:
+        >>> from attrib.core.synth import Move
         >>> found = synthesize(model, 3, torch.zeros(1, 3, 12, 12), Search(steps=5, move=Move(0.1, "unit")))
         >>> bool(found.score[-1] > found.score[0])
         True
@@ -129,7 +82,9 @@ def synthesize(
     search = search or Search()
     checks.batch(start)
     run = _Run(unwrap(model), as_objective(objective), search, checks.arguments(additional_forward_args))
-    with frozen(run.model):
+    with ExitStack() as held:
+        for network in (run.model, *search.parameters.networks):
+            held.enter_context(frozen(network))
         return run(start.detach(), resume)
 
 
@@ -145,6 +100,7 @@ class _Run:
     def __call__(self, start: Tensor, resume: Synthesis | None) -> Synthesis:
         self.random = torch.Generator().manual_seed(self.search.seed)
         self.size = start.shape
+        self.layout = torch.channels_last if start.ndim == 4 else torch.contiguous_format  # which most networks like
         self.parameters = self.search.parameters.encode(start)
         self.moves: dict[str, Tensor] = {}
         self.dead = torch.zeros(len(start), dtype=torch.bool)
@@ -176,9 +132,18 @@ class _Run:
             return self._asked(self.objective, image, bind=True)[0]
 
     def _asked(self, goal: Objective, image: Tensor, *, bind: bool = False) -> tuple[Objective, Tensor]:
+        try:
+            return self._answered(goal, image, bind)
+        except RuntimeError as exc:
+            if self.layout == torch.contiguous_format or "view size is not compatible" not in str(exc):
+                raise
+            self.layout = torch.contiguous_format
+            return self._answered(goal, image, bind)
+
+    def _answered(self, goal: Objective, image: Tensor, bind: bool) -> tuple[Objective, Tensor]:
         output = None
         with as_far_as_needed(self.model, goal) as acts:
-            output = forward(self.model, (image,), self.extra)
+            output = forward(self.model, (image.contiguous(memory_format=self.layout),), self.extra)
         goal = goal.bind(output, acts) if bind else goal
         return goal, checked_score(goal(output, acts), len(image))
 
@@ -189,7 +154,8 @@ class _Run:
         try:
             for number in tqdm(range(first, last + 1), unit="step", disable=hidden):
                 kept = self._state(number)
-                step, slope, image = self._evaluate(number)
+                with torch.set_grad_enabled(number < last or number == 0):
+                    step, slope, image = self._evaluate(number)
                 self._check(step, kept)
                 self.record.add(step)
                 if number < last and self.search.on_step is not None and self.search.on_step(step) is True:
@@ -215,7 +181,7 @@ class _Run:
             slope = self._slope(score, image, keep=image.grad_fn is not None)
         else:
             score, pieces = self._tiled(shown.detach(), search.tile)
-            slope = pieces if shown is image else torch.autograd.grad(shown, image, pieces, retain_graph=True)[0]
+            slope = torch.autograd.grad(shown, image, pieces, retain_graph=True)[0] if shown.grad_fn else pieces
         if number == 0:
             self._find_dead(slope)
         with torch.no_grad():
@@ -233,6 +199,8 @@ class _Run:
         return total, slope
 
     def _slope(self, score: Tensor, image: Tensor, *, keep: bool = False) -> Tensor:
+        if not torch.is_grad_enabled():
+            return torch.zeros_like(image)  # of the last image, which moves no more
         found = None
         if score.requires_grad:
             (found,) = torch.autograd.grad(score.sum(), image, retain_graph=keep, allow_unused=True)

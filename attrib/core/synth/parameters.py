@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import ClassVar
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,11 @@ class Parameters(ABC):
     """
 
     pixels: ClassVar[bool] = False
+
+    @property
+    def networks(self) -> tuple[Callable[..., Any], ...]:
+        """Networks that take part: in evaluation mode and left as found, as the model itself."""
+        return ()
 
     @abstractmethod
     def encode(self, image: Tensor) -> Tensor:
@@ -90,15 +95,15 @@ class Fourier(Parameters):
         return scaled
 
     def _scale(self, size: torch.Size, like: Tensor) -> Tensor:
-        """What each frequency is multiplied with, ``(H, W // 2 + 1, 1)``."""
-        high, wide = size[-2:]
-        down, across = torch.fft.fftfreq(high), torch.fft.rfftfreq(wide)
-        frequency = (down[:, None].square() + across.square()).sqrt().clamp_min(1 / max(high, wide))
-        scale: Tensor = frequency.pow(-self.decay).to(like)[..., None]
-        return scale
+        return _scale(size[-2], size[-1], self.decay, like.dtype, like.device)
 
     def encode(self, image: Tensor) -> Tensor:
         checks.shape(image, "n c h w", "start")
+        if image.dtype not in (torch.float32, torch.float64):
+            raise InputError(
+                f"start must be float32 or float64 where frequencies are searched over; got {image.dtype}. Convert the "
+                "network with .float(), or search over Pixels()."
+            )
         picture = self.space.to_picture(image).clamp(0.01, 0.99).logit()
         if self._mixed(image):
             picture = torch.einsum("dc,ncij->ndij", torch.linalg.inv(self._mix).to(image), picture)
@@ -114,6 +119,15 @@ class Fourier(Parameters):
 
     def _mixed(self, image: Tensor) -> bool:
         return self.colours and image.shape[1] == 3
+
+
+@lru_cache(maxsize=8)  # asked for twice in every step
+def _scale(high: int, wide: int, decay: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What each frequency is multiplied with, ``(H, W // 2 + 1, 1)``."""
+    down, across = torch.fft.fftfreq(high), torch.fft.rfftfreq(wide)
+    frequency = (down[:, None].square() + across.square()).sqrt().clamp_min(1 / max(high, wide))
+    scale: Tensor = frequency.pow(-decay).to(device, dtype)[..., None]
+    return scale
 
 
 @dataclass(frozen=True)
@@ -132,6 +146,10 @@ class Generated(Parameters):
     def __post_init__(self) -> None:
         if not callable(self.generator):
             raise InputError(f"generator must be a callable; got {type(self.generator).__name__}.")
+
+    @property
+    def networks(self) -> tuple[Callable[..., Any], ...]:
+        return (self.generator,)
 
     def encode(self, image: Tensor) -> Tensor:
         return image.clone()

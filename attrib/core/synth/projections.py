@@ -131,5 +131,6 @@ class ClipSmallContributions(Projection):
 
 
 def _kept(image: Tensor, value: Tensor, percentile: float) -> Tensor:
-    level = torch.quantile(value.flatten(1).float(), percentile / 100, dim=1).to(value)
+    exact = value if value.dtype == torch.float64 else value.float()
+    level = torch.quantile(exact.flatten(1), percentile / 100, dim=1).to(value)
     return image * (value >= level.reshape(-1, 1, 1, 1))
