@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from attrib.core import Channel, ClassScore, Neuron
-from attrib.core.synth import L2, Move, PixelSpace
+from attrib.core.synth import L2, Generated, Move, PixelSpace, Step
 from attrib.errors import InputError, TargetError
 from attrib.io import LoadedModel
 from attrib.synthesis import Ascent, ascend
@@ -93,6 +93,42 @@ def test_it_goes_on_as_if_it_had_never_stopped() -> None:
 def test_seeds_are_of_the_noise_and_the_views() -> None:
     assert torch.equal(quick(seed=1).inputs, quick(seed=1).inputs)
     assert not torch.equal(quick(seed=1).inputs, quick(seed=2).inputs)
+
+
+def test_classes_go_by_name_where_names_are_known_and_come_as_arrays() -> None:
+    assert quick(tiny.loaded(), ["dog", 2], steps=0).units == ("dog", "cat")
+    assert quick(units=torch.tensor([1, 2]), steps=0).units == quick(units=np.array([1, 2]), steps=0).units
+    twins = tiny.loaded()
+    twins = LoadedModel(twins.model, twins.preprocess, ("crane", "crane"))
+    with pytest.raises(InputError, match="'crane' is 0 and 1"):
+        quick(twins, "crane")
+
+
+def test_images_to_begin_with_have_a_size_of_their_own_and_codes_any_shape() -> None:
+    net = nets.make("module")
+    assert quick(net, 1, start=torch.rand(1, 3, 10, 12), size=None).inputs.shape == (1, 3, 10, 12)
+    generator = nn.Sequential(nn.Linear(4, 300), nn.Tanh(), nn.Unflatten(1, (3, 10, 10)))
+    found = quick(net, [1, 2], start=torch.rand(1, 4), size=None, parameters=Generated(generator))
+    assert found.inputs.shape == (2, 3, 10, 10)
+    for start in (None, torch.rand(3, 4)):
+        with pytest.raises(InputError, match=r"start must be 1 or 2 codes"):
+            quick(net, [1, 2], start=start, parameters=Generated(generator))
+
+
+def test_ctrl_c_leaves_units_that_had_not_begun_at_their_start() -> None:
+    def interrupt(step: Step) -> None:
+        if step.number == 1:
+            raise KeyboardInterrupt
+
+    found = quick(units=[1, 2, 3], batch_size=1, on_step=interrupt, recipe="simonyan")
+    assert found.stopped == ("interrupted",) * 3
+    assert [len(one.score) for one in found.searches] == [2, 1, 1]
+    assert float(found.inputs[1:].abs().max()) == 0 < float(found.inputs[0].abs().max())
+
+
+def test_dtype_and_size_follow_the_network() -> None:
+    found = quick(nets.make("module").double(), [1, 2], size=(9, 11))
+    assert (found.inputs.dtype, found.inputs.shape) == (torch.float64, (2, 3, 9, 11))
 
 
 def test_starts() -> None:

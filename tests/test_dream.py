@@ -77,6 +77,26 @@ def test_several_layers_add_up_and_any_objective_can_be_dreamt_of() -> None:
     assert not torch.allclose(quick(Channel("2", 1)).picture, both.picture)
 
 
+def test_a_unit_or_a_class_can_be_dreamt_of() -> None:
+    torch.testing.assert_close(quick("2:1").picture, quick(Channel("2", 1)).picture)
+    found = dream(tiny.loaded(), tiny.picture(size=(40, 30)), 2, octaves=1, steps=2)
+    assert found.asked == "2"
+    assert found.score[0][-1] > found.score[0][0]
+
+
+def test_one_channel_other_dtypes_and_plain_functions() -> None:
+    net = nn.Conv2d(1, 2, 3)
+    found = dream(nn.Sequential(net), tiny.picture(size=(40, 30)), "0", pixels=SPACE, octaves=1, steps=1)
+    assert found.picture.shape == (1, 30, 40)
+    double = body().double()
+    assert quick("2").picture.dtype == torch.float32
+    assert dream(double, photo(), "2", pixels=SPACE, octaves=1, steps=1).picture.dtype == torch.float64
+    seen = dream(
+        lambda x: double(x).mean((2, 3)), photo().double(), 1, pixels=SPACE, octaves=1, steps=1, seed=1
+    )  # a function has no weights that tell a dtype
+    assert seen.picture.dtype == torch.float64
+
+
 def test_a_guide_makes_features_like_its_own() -> None:
     guide = photo(20, 20, seed=9)
     found = quick(guide=guide, octaves=1, steps=20)
@@ -130,6 +150,8 @@ def test_ctrl_c_keeps_the_octaves_that_are_there() -> None:
         ({"parameters": Fourier()}, InputError, "projections|parameters"),
         ({"image": torch.rand(2, 3, 20, 20)}, InputError, "image"),
         ({"image": 9 * photo()}, InputError, r"pixels in \[0, 1\]"),
+        ({"layer": []}, InputError, "at least one layer"),
+        ({"layer": "2:1", "guide": photo()}, InputError, "guide must be left out"),
         ({"octave": 3}, TypeError, "search has no option 'octave'"),
     ],
 )

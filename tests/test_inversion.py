@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attrib.core.synth import Fourier, Move, PixelSpace
-from attrib.errors import InputError, LayerError, TargetError
+from attrib.core import count
+from attrib.core.synth import Fourier, Move, PixelSpace, Step
+from attrib.errors import InputError, LayerError, ShapeError, TargetError
 from attrib.synthesis import Inversion, Prior, invert
 from tests import nets, tiny
 from tests.test_cli import desk, files, run  # noqa: F401  fixtures
@@ -98,6 +99,44 @@ def test_of_all_restarts_the_best_one_is_kept() -> None:
     torch.testing.assert_close(quick(["conv1", "conv2"], seed=6).error[-1], found.restarts[1])
 
 
+def test_searches_of_any_length_come_together_and_ctrl_c_ends_them() -> None:
+    seen = list[Step]()
+
+    def stop(step: Step) -> bool:
+        seen.append(step)
+        return len(seen) in (2, 10)
+
+    found = quick(["conv1", "conv2"], restarts=2, steps=5, on_step=stop)
+    assert found.stopped == "asked"
+    assert [[len(one.score) for one in restart] for restart in found.searches] == [[2, 6], [3, 6]]
+    assert found.error.shape[1] == 2
+    torch.testing.assert_close(found.error[-1], found.restarts.amin(0))
+
+    def interrupt(step: Step) -> None:
+        if step.number == 1:
+            raise KeyboardInterrupt
+
+    found = quick(["conv1", "conv2"], restarts=2, on_step=interrupt)
+    assert found.stopped == "interrupted"
+    assert [[len(one.score) for one in restart] for restart in found.searches] == [[2, 1], [1, 1]]
+
+
+def test_a_shallow_layer_costs_no_pass_of_the_deep_ones() -> None:
+    net = nets.make("module")
+    with count() as cost:
+        quick(["conv1", "conv2"], net, steps=4)
+    assert (cost.forwards, cost.backwards) == (1 + 2 * 6, 2 * 4)
+    runs = list[int]()
+    net.conv2.register_forward_hook(lambda *_: runs.append(1))  # type: ignore[union-attr]
+    quick("conv1", net, steps=4)
+    assert len(runs) == 1  # for the features that are sought
+
+
+def test_inputs_follow_the_network() -> None:
+    found = invert(nets.make("module").double(), photo(), "conv1", pixels=SPACE, steps=2)
+    assert found.pictures.dtype == torch.float64
+
+
 def test_psnr_and_ssim_of_the_pictures() -> None:
     pytest.importorskip("skimage")
     found = quick("conv1")
@@ -120,6 +159,8 @@ def test_the_figure_and_the_words() -> None:
         ({"prior": Prior(1.0, beta=0.5)}, InputError, "beta must be"),
         ({"prior": Prior(-1.0)}, InputError, "weight must be"),
         ({"restarts": 0}, InputError, "restarts must be"),
+        ({"layers": ["conv1", []]}, InputError, "at least one layer for each picture"),
+        ({"mask": torch.ones(1, 9, 2, 2)}, ShapeError, r"mask must broadcast to the features of 'conv1', \(1, 4"),
         ({"mask": torch.zeros(1)}, TargetError, "must not all be 0"),
         ({"variation": 3}, TypeError, "search has no option 'variation'"),
     ],
@@ -132,6 +173,16 @@ def test_bad_input_is_refused(how: dict[str, Any], error: type[Exception], messa
 def test_one_picture_at_a_time() -> None:
     with pytest.raises(InputError, match="inputs"):
         invert(nets.make("module"), torch.rand(2, 3, 10, 10), "conv1", pixels=SPACE)
+
+
+def test_only_pictures_can_be_inverted() -> None:
+    for bad, message in (
+        (9 * photo(), r"pixels in \[0, 1\]"),
+        (photo() * torch.nan, "must be finite"),
+        ("photo.png", "must be a Tensor"),
+    ):
+        with pytest.raises(InputError, match=message):
+            invert(nets.make("module"), bad, "conv1", pixels=SPACE)  # type: ignore[arg-type]
 
 
 def test_features_of_zero_are_sought_when_they_need_not_be_normalised() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +24,8 @@ from attrib.report.finding import Finding
 from attrib.report.table import amount, text_table
 from attrib.synthesis.asked import Network, Subject
 from attrib.synthesis.recipes import Recipe
-from attrib.synthesis.starts import input_shape, start_images
+from attrib.synthesis.several import one_after_another, side_by_side
+from attrib.synthesis.starts import first_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,15 +124,17 @@ def ascend(
         - a class is its score before the softmax: a probability also rises when other classes fall.
         - every unit has an image of its own, whatever else is asked in the same call.
         - the image is the one after the last step; the best one is in ``searches``.
+        - Ctrl-C keeps what is there; batches of units that had not begun stay at their start.
 
     Cost: one forward and one backward pass per unit and step; units of early layers end the forward pass there.
 
     Args:
         model: a `attrib.io.LoadedModel`, or a module with ``pixels`` and ``size``.
-        units: a class, ``"layer4:7"``, an objective, or a list of them.
+        units: a class (its name, where a LoadedModel knows it), ``"layer4:7"``, an objective, or a list of them.
         recipe: a name of `attrib.synthesis.RECIPES`, or one of your own.
-        start: ``"zero"``, ``"grey"``, ``"noise"``, or images as the network takes them; the recipe's if None.
-        size: of the image; as the network's preprocessing gives it if None.
+        start: ``"zero"``, ``"grey"``, ``"noise"``, or images as the network takes them; the recipe's if None. With
+            ``parameters=Generated(...)`` the first codes, ``(N, ...)``.
+        size: of the image; as the network's preprocessing gives it if None. Images as ``start`` have their own.
         pixels: how pixels become inputs; as the LoadedModel says if None.
         batch_size: units searched at a time; changes nothing but the memory.
         resume: what an earlier call with the same arguments found: ``steps`` more steps are made.
@@ -150,33 +155,34 @@ def ascend(
         Olah, Mordvintsev and Schubert, "Feature Visualization", 2017.
     """
     subject, chosen = Subject.of(model, pixels), Recipe.named(recipe)
-    goals = objectives(units)
+    goals = objectives(units, subject.names)
     search = chosen.searching(subject.space, changes)
-    first = start_images(
-        chosen.start if start is None else start,
-        len(goals),
-        input_shape(model, size),
-        subject.space,
-        subject.like,
-        search.seed,
-    )
+    first = first_images(model, subject, chosen.start if start is None else start, len(goals), size, search)
     parts = range(0, len(goals), checks.integer("batch_size", batch_size, 1))
-    before = _earlier(resume, len(parts))
-    found = tuple(
-        synthesize(
-            subject.model, Each(tuple(goals[at : at + batch_size])), first[at : at + batch_size], search, resume=old
-        )
-        for at, old in zip(parts, before, strict=True)
-    )
+    calls = []
+    for at, old in zip(parts, _earlier(resume, len(parts)), strict=True):
+        part = slice(at, at + batch_size)
+        calls.append(partial(synthesize, subject.model, Each(tuple(goals[part])), first[part], resume=old))
+    found = one_after_another(calls, search)
     return _ascent(subject, goals, found, chosen.name, clipped=not search.parameters.pixels)
 
 
-def objectives(units: object) -> list[Objective]:
-    """One objective per unit; a list holds several."""
+def objectives(units: object, names: Sequence[str] | None = None) -> list[Objective]:
+    """One objective per unit; a list holds several, and so does an array of class numbers."""
+    if isinstance(units, (Tensor, np.ndarray)) and units.ndim:
+        units = units.tolist()
     many = list(units) if isinstance(units, (list, tuple, range)) else [units]
     if not many:
         raise InputError("units must name at least one class, unit or objective; got none.")
-    return [as_objective(one) for one in many]
+    return [as_objective(_number(one, names) if isinstance(one, str) else one) for one in many]
+
+
+def _number(text: str, names: Sequence[str] | None) -> str | int:
+    """The class of that name, where there is one."""
+    found = [i for i, name in enumerate(names or ()) if name == text]
+    if len(found) > 1:  # ImageNet has two cranes
+        raise InputError(f"a unit must name one class; {text!r} is {' and '.join(map(str, found))}. Pass a number.")
+    return found[0] if found else text
 
 
 def _earlier(resume: Ascent | None, parts: int) -> Sequence[Synthesis | None]:
@@ -198,8 +204,8 @@ def _ascent(
         tuple(goal.layer if isinstance(goal, (Channel, Neuron)) else None for goal in goals),
         inputs,
         subject.space.to_picture(inputs).clamp(0, 1),
-        torch.cat(_as_long([one.score for one in found]), 1),
-        {name: torch.cat(_as_long([one.penalties[name] for one in found]), 1) for name in found[0].penalties},
+        side_by_side([one.score for one in found]),
+        {name: side_by_side([one.penalties[name] for one in found]) for name in found[0].penalties},
         torch.cat([one.best_step for one in found]),
         _chance(subject, goals, inputs),
         torch.cat([one.dead for one in found]),
@@ -208,12 +214,6 @@ def _ascent(
         clipped,
         tuple(found),
     )
-
-
-def _as_long(values: Sequence[Tensor]) -> list[Tensor]:
-    """All as long as the longest: a search that ended early stays where it was."""
-    longest = max(len(one) for one in values)
-    return [torch.cat([one, one[-1:].expand(longest - len(one), -1)]) for one in values]
 
 
 def _named(goal: Objective, subject: Subject) -> str:

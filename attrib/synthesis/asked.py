@@ -62,7 +62,11 @@ class Subject:
     def like(self) -> Tensor:
         """A tensor of the network's dtype, on its device."""
         weights = self.model.parameters() if isinstance(self.model, nn.Module) else ()
-        return next((w for w in weights if w.is_floating_point()), torch.zeros(0)).detach()
+        return next((w for w in weights if w.is_floating_point() and w.ndim), torch.zeros(0)).detach()
+
+    def placed(self, x: Tensor) -> Tensor:
+        """Inputs in the network's dtype, on its device; as they are where it has no weights to tell."""
+        return x.detach().to(self.like) if len(self.like) else x.detach()
 
     def picture(self, x: Tensor) -> Tensor:
         """The pixels of inputs, which must lie between black and white."""

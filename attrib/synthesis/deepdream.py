@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -25,10 +26,12 @@ from attrib.core.passes import forward
 from attrib.core.synth import Bounds, Jitter, Move, PixelSpace, Search, Synthesis, synthesize
 from attrib.core.targets import as_objective
 from attrib.errors import InputError
+from attrib.io.loaded import LoadedModel
 from attrib.report.finding import Finding
 from attrib.report.store import writing
 from attrib.report.table import amount, text_table
 from attrib.synthesis.asked import Network, Subject
+from attrib.synthesis.starts import channels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,7 +124,7 @@ def dream(
     Args:
         model: a `attrib.io.LoadedModel`, or a module with ``pixels``.
         image: a picture, which keeps its size, or ``(1, C, H, W)`` as the network takes it.
-        layer: a layer, several whose sums are added, or any objective.
+        layer: a layer, several whose sums are added, or any objective, such as a class or ``"layer4:7"``.
         guide: another picture, whose features at ``layer`` (one) are sought.
         octaves: how many sizes; the last one is the picture's own.
         scale: from one size to the next.
@@ -142,8 +145,8 @@ def dream(
         Mordvintsev, Olah and Tyka, "Inceptionism: Going Deeper into Neural Networks", 2015, and its published script.
     """
     subject = Subject.of(model, pixels)
-    base = _input(image, subject)
-    goal, asked = _goal(subject, layer, guide)
+    base = _input(image, model, subject)
+    goal, asked = _goal(subject, layer, None if guide is None else _input(guide, model, subject))
     sizes = octave_sizes(base.shape[-2:], octaves, scale)
     search = _search(subject.space, changes)
     detail = torch.zeros_like(base[..., :1, :1])
@@ -194,25 +197,30 @@ def _search(space: PixelSpace, changes: dict[str, Any]) -> Search:
     return search
 
 
-def _input(image: Image.Image | Tensor, subject: Subject) -> Tensor:
+def _input(image: Image.Image | Tensor, model: Network, subject: Subject) -> Tensor:
     """A picture at its own size, as the network takes it."""
     if isinstance(image, Image.Image):
-        from attrib.io.images import as_array
+        from attrib.io.images import as_array, as_rgb
 
-        picture = torch.from_numpy(as_array(image)).permute(2, 0, 1)[None].to(torch.float32) / 255
-        return subject.space.to_input(picture.to(subject.like))
+        mean = model.mean if isinstance(model, LoadedModel) else None
+        grey = (len(mean) if mean is not None else channels(subject.model)) == 1
+        array = np.array(as_rgb(image).convert("L"))[..., None] if grey else as_array(image)
+        picture = torch.from_numpy(array).permute(2, 0, 1)[None].to(torch.float32) / 255
+        return subject.space.to_input(subject.placed(picture))
+    checks.batch(image)
     x = checks.shape(image, "1 c h w", "image")
     subject.picture(x)
-    return x.detach().to(subject.like)
+    return subject.placed(x)
 
 
-def _goal(
-    subject: Subject, layer: str | Sequence[str] | Objective, guide: Image.Image | Tensor | None
-) -> tuple[Objective, str]:
-    if isinstance(layer, Objective):
+def _goal(subject: Subject, layer: str | Sequence[str] | Objective, guide: Tensor | None) -> tuple[Objective, str]:
+    unit = isinstance(layer, str) and ":" in layer
+    if unit or not isinstance(layer, (str, list, tuple)):
         if guide is not None:
             raise InputError("guide must be left out where an objective is given; it goes with a layer.")
-        return as_objective(layer), type(layer).__name__
+        return as_objective(layer), str(layer) if isinstance(layer, (str, int)) else type(layer).__name__
+    if not layer:
+        raise InputError("layer must name at least one layer; got none.")
     names = [resolve(subject.model, one) for one in ([layer] if isinstance(layer, str) else layer)]
     if guide is None:
         energies: list[Objective] = [Energy(name) for name in names]
@@ -220,7 +228,7 @@ def _goal(
     if len(names) != 1:
         raise InputError(f"layer must be one layer where there is a guide; got {', '.join(names)}.")
     with frozen(subject.model), torch.no_grad(), capture(subject.model, *names) as acts:
-        forward(subject.model, (_input(guide, subject),))
+        forward(subject.model, (guide,))
     return Guided(names[0], acts[names[0]][0].detach()), f"features of the guide at {names[0]}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,6 @@ from torch import Tensor
 from attrib import checks
 from attrib.core.attribution import frozen
 from attrib.core.capture import capture
-from attrib.core.each import Each
 from attrib.core.features import Match
 from attrib.core.layers import resolve
 from attrib.core.objective import Objective
@@ -32,6 +32,7 @@ from attrib.errors import InputError
 from attrib.report.finding import Finding
 from attrib.report.table import amount, text_table
 from attrib.synthesis.asked import Network, Subject
+from attrib.synthesis.several import one_after_another, side_by_side
 from attrib.synthesis.starts import start_images
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Inversion(Finding):
         psnr: peak signal-to-noise ratio to the original, dB, ``(L,)``; infinite where they are equal.
         ssim: structural similarity to the original, ``(L,)``; NaN where scikit-image is not installed.
         stopped: ``"done"``, ``"asked"`` or ``"interrupted"``.
-        searches: of each restart, what `synthesize` gave.
+        searches: what `synthesize` gave, by restart and by layer.
     """
 
     layers: tuple[str, ...]
@@ -97,7 +98,7 @@ class Inversion(Finding):
     psnr: Tensor
     ssim: Tensor
     stopped: str
-    searches: tuple[Synthesis, ...] = field(repr=False, metadata={"saved": False})
+    searches: tuple[tuple[Synthesis, ...], ...] = field(repr=False, metadata={"saved": False})
 
     def to_text(self, *, markdown: bool = False) -> str:
         """A row per layer: error, PSNR and SSIM."""
@@ -141,8 +142,9 @@ def invert(
     Convention:
         - several layers of one picture count with equal weight, each normalised by itself.
         - a search starts from noise; the picture stays between black and white.
+        - Ctrl-C keeps what is there; layers whose search had not begun stay at the noise.
 
-    Cost: one forward pass up to the last layer and one backward pass per layer, restart and step.
+    Cost: one forward pass up to the layer and one backward pass per layer, restart and step.
 
     Args:
         model: a `attrib.io.LoadedModel`, or a module with ``pixels``.
@@ -170,15 +172,23 @@ def invert(
         "Visualizing Deep Convolutional Neural Networks Using Natural Pre-Images", 2016, section 4.
     """
     subject = Subject.of(model, pixels)
-    x = checks.shape(inputs, "1 c h w", "inputs").detach()
+    checks.batch(inputs)
+    x = subject.placed(checks.shape(inputs, "1 c h w", "inputs"))
+    subject.picture(x)
     series = _series(subject, layers)
-    goal = Each(tuple(_goals(subject, x, series, mask, normalised=normalised)))
+    goals = _goals(subject, x, series, mask, normalised=normalised)
     search = _search(subject.space, (prior or Prior()).penalties(x), changes)
-    found = []
-    for again in range(checks.integer("restarts", restarts, 1)):
-        first = start_images("noise", len(series), x.shape[1:], subject.space, x, search.seed + again)
-        found.append(synthesize(subject.model, goal, first, replace(search, seed=search.seed + again)))
-    return _inversion(subject.space, x, series, found)
+    calls = []
+    for seed in range(search.seed, search.seed + checks.integer("restarts", restarts, 1)):
+        first = start_images("noise", 1, x.shape[1:], subject.space, x, seed)
+        calls += [partial(_searched, subject, goal, first, seed) for goal in goals]
+    found = one_after_another(calls, search)
+    by_restart = [tuple(found[at : at + len(goals)]) for at in range(0, len(found), len(goals))]
+    return _inversion(subject.space, x, series, by_restart)
+
+
+def _searched(subject: Subject, goal: Objective, first: Tensor, seed: int, search: Search) -> Synthesis:
+    return synthesize(subject.model, goal, first, replace(search, seed=seed))
 
 
 def _search(space: PixelSpace, penalties: Sequence[Penalty], changes: dict[str, Any]) -> Search:
@@ -196,7 +206,10 @@ def _series(subject: Subject, layers: str | Sequence[str | Sequence[str]]) -> li
     many = [layers] if isinstance(layers, str) else list(layers)
     if not many:
         raise InputError("layers must name at least one layer; got none.")
-    return [tuple(resolve(subject.model, one) for one in ([item] if isinstance(item, str) else item)) for item in many]
+    parts = [[item] if isinstance(item, str) else list(item) for item in many]
+    if not all(parts):
+        raise InputError(f"layers must name at least one layer for each picture; got {layers!r}.")
+    return [tuple(resolve(subject.model, one) for one in item) for item in parts]
 
 
 def _goals(
@@ -217,12 +230,11 @@ def _joined(parts: Sequence[Objective]) -> Objective:
 
 
 def _inversion(
-    space: PixelSpace, x: Tensor, series: Sequence[tuple[str, ...]], found: Sequence[Synthesis]
+    space: PixelSpace, x: Tensor, series: Sequence[tuple[str, ...]], found: Sequence[tuple[Synthesis, ...]]
 ) -> Inversion:
-    last = torch.stack([-one.score[-1] for one in found])
-    winner = last.argmin(0).tolist()
-    inputs = torch.stack([found[r].image[i] for i, r in enumerate(winner)])
-    error = torch.stack([-found[r].score[:, i] for i, r in enumerate(winner)], 1)
+    last = torch.stack([torch.cat([-one.score[-1] for one in restart]) for restart in found])
+    best = [found[r][i] for i, r in enumerate(last.argmin(0).tolist())]
+    inputs, error = torch.cat([one.image for one in best]), -side_by_side([one.score for one in best])
     original, pictures = space.to_picture(x)[0].clamp(0, 1).cpu(), space.to_picture(inputs).clamp(0, 1).cpu()
     mean = (pictures - original).square().flatten(1).mean(1)
     return Inversion(
@@ -233,7 +245,7 @@ def _inversion(
         last,
         -10 * mean.log10(),
         _ssim(original, pictures),
-        next((one.stopped for one in found if one.stopped != "done"), "done"),
+        next((one.stopped for restart in found for one in restart if one.stopped != "done"), "done"),
         tuple(found),
     )
 

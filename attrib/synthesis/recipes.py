@@ -50,7 +50,7 @@ class Recipe:
         """The settings, with some of them changed."""
         checks.unknown_options("search", changes, tuple(Search.__dataclass_fields__))
         search = self.search(space)
-        if "parameters" in changes and "projections" not in changes and not changes["parameters"].pixels:
+        if not getattr(changes.get("parameters"), "pixels", True) and "projections" not in changes:
             changes = {**changes, "projections": ()}  # the recipe's act on pixels
         return replace(search, **changes)
 
@@ -77,8 +77,9 @@ def _simonyan(_: PixelSpace) -> Search:
 
 
 def _natural(space: PixelSpace) -> Search:
-    views = (Jitter(16), Scale(0.9, 1.1), Rotate(5.0), Jitter(8))
-    return Search(steps=256, move=Move(0.01, optimiser="adam"), parameters=Fourier(space), views=views)
+    views = (Jitter(32), Scale(0.7, 1.3), Rotate(10.0), Jitter(8))
+    move = Move(0.008, optimiser="adam")
+    return Search(steps=256, move=move, parameters=Fourier(space, decay=1.3), views=views)
 
 
 RECIPES = {

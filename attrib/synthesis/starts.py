@@ -7,12 +7,30 @@ from PIL import Image
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.core.synth import PixelSpace
+from attrib.core.synth import Generated, PixelSpace, Search
 from attrib.errors import InputError
 from attrib.io.loaded import LoadedModel
-from attrib.synthesis.asked import Network
+from attrib.synthesis.asked import Network, Subject
 
 NOISE = 0.1  # standard deviation, in the network's own units
+
+
+def first_images(
+    model: Network,
+    subject: Subject,
+    start: str | Tensor,
+    count: int,
+    size: int | tuple[int, int] | None,
+    search: Search,
+) -> Tensor:
+    """Where ``count`` searches begin: images, or the codes of a generator."""
+    if not isinstance(search.parameters, Generated):
+        shape = () if isinstance(start, Tensor) else input_shape(model, size)
+        return start_images(start, count, shape, subject.space, subject.like, search.seed)
+    if not isinstance(start, Tensor) or start.ndim < 2 or len(start) not in (1, count):
+        got = tuple(start.shape) if isinstance(start, Tensor) else start
+        raise InputError(f"start must be 1 or {count} codes (N, ...) where a generator is searched; got {got!r}.")
+    return subject.placed(start).expand(count, *start.shape[1:]).clone()
 
 
 def input_shape(model: Network, size: int | tuple[int, int] | None) -> tuple[int, ...]:
@@ -22,9 +40,14 @@ def input_shape(model: Network, size: int | tuple[int, int] | None) -> tuple[int
     elif size is None:
         raise InputError("size must be given for a bare model, whose preprocessing is not known; got None.")
     else:
-        first = next((m for m in _modules(model) if isinstance(m, nn.Conv2d)), None)
-        shape = (3 if first is None else first.in_channels, 0, 0)
+        shape = (channels(model), 0, 0)
     return shape if size is None else (shape[0], *checks.sides("size", size, 2))
+
+
+def channels(model: object) -> int:
+    """Of an input: those of the first convolution, three where there is none."""
+    first = next((m for m in _modules(model) if isinstance(m, nn.Conv2d)), None)
+    return 3 if first is None else first.in_channels
 
 
 def _modules(model: object) -> list[nn.Module]:
