@@ -181,6 +181,12 @@ def test_a_second_input_that_is_not_used_gets_zeros_and_a_model_that_uses_none_i
         Saliency(lambda x: weight * 2).attribute(X, 1)
 
 
+def test_a_target_in_a_layer_that_does_not_exist_is_told_as_a_layer_is() -> None:
+    for target in ("conv9:1", Channel("conv9", 1), Neuron("conv9", 1, 0, 0)):
+        with pytest.raises(LayerError, match=r"has no layer 'conv9'\. Did you mean 'conv2'"):
+            Saliency(NET).attribute(X, target)
+
+
 def test_what_captum_leaves_open_is_left_open() -> None:
     with pytest.raises(NotImplementedError, match="attribute_future is not implemented for Saliency"):
         Saliency(NET).attribute_future()

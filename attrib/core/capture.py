@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from attrib.core.layers import Address, modules_of
+from attrib.core.layers import Address, modules_of, resolve
 from attrib.errors import LayerError
 
 Edit = Callable[[Tensor], Tensor]
@@ -106,6 +106,8 @@ def capture(
     handles = []
     try:
         for name, side in sides:
+            if name not in known:  # it stands in a target; other layers were resolved before
+                resolve(model, name)
             hook = _Hook(acts, name, side, edits, leaf)
             handles.append(hook.register(known[name]))
         yield acts
