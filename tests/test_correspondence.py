@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from attrib.analysis import Correspondence, correspondence, sign_distances
-from attrib.errors import InputError, LayerError, ShapeError
+from attrib.errors import InputError, LayerError, ModelError, ShapeError
 from attrib.plot.correspondence import correspondence_scores, hidden_parts
 from tests import nets
 from tests.oracles import correspondence as oracle
@@ -187,6 +187,14 @@ class TestArguments:
         with pytest.raises(error, match=says):
             correspondence(net(), **how)
 
+    def test_features_that_are_not_finite_are_told_and_not_counted_as_alike(self) -> None:
+        model = net()
+        model.fc.weight.data.fill_(float("nan"))
+        with pytest.raises(ModelError, match="features of 'fc' must be finite"):
+            correspondence(model, faces(), PARTS, "fc", draws=1)
+        with pytest.raises(InputError, match="zero must be one of"):
+            sign_distances(torch.ones(2, 2), "none")  # type: ignore[arg-type]
+
     def test_model_inputs_and_random_state_are_left_as_found(self) -> None:
         model, x = net("regularised"), faces()
         model.train()
@@ -239,6 +247,18 @@ class TestResult:
         assert {"manifest.json", "found.md", "figure.png", "pairs.npy"} <= names
         kept = np.load(next((tmp_path / "run" / "arrays").glob("distances*fc*.npy")))
         np.testing.assert_array_equal(kept, found.distances["fc"].numpy())
+
+    def test_pairs_with_nothing_to_compare_decide_nothing(self) -> None:
+        nan = float("nan")
+        distances = torch.tensor([[0.2, nan], [nan, nan]])
+        random = torch.tensor([[[0.3, nan], [0.1, 0.5], [nan, nan]], [[0.3, 0.3]] * 3])
+        settings = {"aligned": False}
+        masks = {name: torch.ones(2, 4, 4, dtype=torch.bool) for name in PARTS}
+        found = Correspondence({"fc": distances}, {"fc": random}, torch.tensor([[0, 1], [0, 2]]), masks, {}, settings)
+        assert found.lower_than("eye", "fc") == 1
+        assert np.isnan(found.lower_than("nose", "fc"))
+        assert [line.split()[-3:] for line in found.to_text().splitlines()[-2:]] == [["2", "of", "2"], ["nose", "-"]]
+        assert correspondence_scores(found).axes[0].lines[0].get_xdata()[:2] == pytest.approx([0.3, 0.3])
 
     def test_a_pair_has_no_deviation(self) -> None:
         found = correspondence(net(), faces(2), PARTS, "fc", draws=1)

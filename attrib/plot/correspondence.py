@@ -68,7 +68,7 @@ def correspondence_scores(found: Correspondence) -> Figure:
 def _part(ax: Axes, row: int, found: Correspondence, layer: str) -> None:
     values = found.distances[layer][row].numpy()
     values = values[~np.isnan(values)]
-    chance = found.random[layer][row].numpy().mean(1)
+    chance = found.random[layer][row].nanmean(1).numpy()
     ax.plot(chance, np.full(len(chance), row), "|", color="0.6", markersize=9, zorder=1)
     if len(values):
         spread = values.std(ddof=1) if len(values) > 1 else 0.0

@@ -19,7 +19,7 @@ from attrib.core.attribution import frozen
 from attrib.core.baseline import Baseline, resolve_baseline
 from attrib.core.layers import auto_layer, resolve, unwrap
 from attrib.core.streaming import stream
-from attrib.errors import InputError
+from attrib.errors import InputError, ModelError
 
 Zero = Literal["own", "positive", "ignored"]
 ZEROS: tuple[Zero, ...] = ("own", "positive", "ignored")
@@ -170,7 +170,10 @@ class _Comparison:
         signs: dict[str, list[Tensor]] = {address: [] for address in self.layers}
         for before, after in zip(self.clean, self._features(hidden), strict=True):
             for address in self.layers:
-                signs[address].append((before[address] - after[address]).sign().to(torch.int8))
+                change = before[address] - after[address]
+                if not checks.finite(change):
+                    raise ModelError(f"features of {address!r} must be finite; got NaN or infinite values.")
+                signs[address].append(change.sign().to(torch.int8))
         return {address: sign_distances(torch.cat(rows), self.zero) for address, rows in signs.items()}
 
     def _features(self, x: Tensor) -> Iterator[dict[str, Tensor]]:
@@ -187,6 +190,7 @@ def sign_distances(signs: Tensor, zero: Zero = "own") -> Tensor:
         >>> [sign_distances(signs, zero).tolist() for zero in ("own", "positive", "ignored")]
         [[0.5], [0.25], [0.5]]
     """
+    checks.choice("zero", zero, ZEROS)
     signs = torch.where(signs == 0, 1, signs) if zero == "positive" else signs
     sides = (-1, 1) if zero == "ignored" else (-1, 0, 1)
     n = len(signs)

@@ -49,9 +49,14 @@ class Correspondence(Finding):
         return 2 * float(self.distances[layer][self._row(part)].sum())
 
     def lower_than(self, part: str, layer: str) -> float:
-        """Share of the random draws of the same size whose mean distance is above the part's."""
+        """Share of the random draws of the same size whose mean distance is above the part's.
+
+        Pairs with nothing to compare are left out of the means; NaN where nothing is left.
+        """
         row = self._row(part)
-        return float((self.random[layer][row].mean(1) > self.distances[layer][row].mean()).double().mean())
+        mine, draws = self.distances[layer][row].nanmean(), self.random[layer][row].nanmean(1)
+        draws = draws[~draws.isnan()]
+        return float("nan") if bool(mine.isnan()) else float((draws > mine).double().mean())
 
     def table(self) -> list[dict[str, Any]]:
         """A row per part and layer.
@@ -79,8 +84,7 @@ class Correspondence(Finding):
             + (", the same in all pictures." if self.settings["aligned"] else ", other ones in each picture.")
         )
         shares = [
-            {"lower than random places": part}
-            | {one: f"{round(draws * self.lower_than(part, one))} of {draws}" for one in self.layers}
+            {"lower than random places": part} | {one: self._below(part, one) for one in self.layers}
             for part in self.parts
         ]
         tables = (text_table(rows, markdown=markdown) for rows in (self._cells("±"), shares))
@@ -113,6 +117,11 @@ class Correspondence(Finding):
         from attrib.plot.correspondence import correspondence_scores
 
         return correspondence_scores(self)
+
+    def _below(self, part: str, layer: str) -> str:
+        share = self.lower_than(part, layer)
+        known = int((~self.random[layer][self._row(part)].isnan()).any(1).sum())
+        return "-" if isnan(share) else f"{round(known * share)} of {known}"
 
     def _row(self, part: str) -> int:
         return list(self.parts).index(checks.choice("part", part, list(self.parts)))
