@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,18 @@ class TestRows:
     def test_keep_their_type(self, tmp_path: Path) -> None:
         bank = feature_bank(chain().double(), X.double(), "act1", directory=tmp_path / "bank")
         assert bank.rows("act1").dtype == torch.float64
+
+    def test_are_all_that_is_held_of_pictures_that_are_not_kept(self) -> None:
+        alive: list[weakref.ref[Tensor]] = []
+
+        def data() -> Iterator[Tensor]:
+            for _ in range(8):
+                assert sum(one() is not None for one in alive) <= 2
+                x = torch.rand(2, 3, 8, 6)
+                alive.append(weakref.ref(x))
+                yield x
+
+        assert len(made(None, data(), pixels=False)) == 16
 
 
 class TestPictures:
@@ -280,7 +294,7 @@ class TestRefuses:
             feature_bank(nn.Sequential(nn.Conv2d(3, 2, 1)), X)
 
     def test_pooling_where_there_are_no_known_locations(self) -> None:
-        with pytest.raises(LayerError, match=r"must have locations for pool='mean'; it gives \(2, 4, 12\)"):
+        with pytest.raises(LayerError, match=r"or have locations; got \(2, 4, 12\)\. Pass pool='flatten'"):
             feature_bank(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(2)), nets.batch(2, 3, 4), "1", pool="mean")
 
     def test_pictures_of_several_sizes(self) -> None:

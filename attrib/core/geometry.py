@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
 
+from attrib.errors import LayerError
+
 Reshape: TypeAlias = Callable[[Tensor], Tensor]
 _EXTRA_TOKENS = 16  # class, distillation and register tokens; more are something else
 
@@ -88,6 +90,25 @@ def patch_of(model: Callable[..., Any]) -> tuple[int, ...] | None:
             same = tuple(module.kernel_size) == tuple(module.stride) and max(module.stride) > 1
             return tuple(module.stride) if same else None
     return None
+
+
+def located(act: Tensor, inputs: Tensor, model: Callable[..., Any], layer: str, remedy: str = "") -> Tensor:
+    """The activation of ``layer`` with its channels first, ``(N, K, *locations)``; ``(N, K)`` as it is.
+
+    Args:
+        act: the activation.
+        inputs: that it belongs to.
+        model: which has the layer.
+        layer: its name, for the error.
+        remedy: how the error ends.
+
+    Raises:
+        LayerError: it has neither that shape nor locations that are known.
+    """
+    layout = None if act.ndim == 2 else find_layout(act.shape, inputs.shape, patch_of(model))
+    if layout is None and act.ndim != 2:
+        raise LayerError(f"layer {layer!r} must give (N, K) or have locations; got {tuple(act.shape)}.{remedy}")
+    return act if layout is None else layout.maps(act)
 
 
 def main_input(inputs: Sequence[Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.analysis.features.files import BankFiles, Part, Rows, read_bank
-from attrib.core.geometry import find_layout, patch_of
+from attrib.core.geometry import located
 from attrib.core.layers import modules_of, resolve, unwrap
 from attrib.core.streaming import Data, Seen, batches, stream
 from attrib.errors import InputError, LayerError, ModelError
@@ -273,10 +273,5 @@ def pooled(act: Tensor, pool: Pool, layer: str, network: Callable[..., Any], inp
     """The activation with its locations reduced as ``pool`` says."""
     if pool == "flatten" or act.ndim == 2:
         return act
-    layout = find_layout(act.shape, inputs.shape, patch_of(network))
-    if layout is None:
-        raise LayerError(
-            f"layer {layer!r} must have locations for pool={pool!r}; it gives {tuple(act.shape)}. Pass pool='flatten'."
-        )
-    places = layout.maps(act).flatten(2)
+    places = located(act, inputs, network, layer, " Pass pool='flatten'.").flatten(2)
     return places.mean(2) if pool == "mean" else places.amax(2)

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -130,10 +130,14 @@ class BankFiles:
             raise InputError(f"all pictures must give features of one shape, {self.shapes}; got {rows.shapes}.")
         if self.waiting and (rows.labels is None) != (self.waiting[-1].labels is None):
             raise InputError("all batches must have labels, or none; got both.")
+        if self.folder is None:  # nothing is compared later: without this, pictures would pile up beside the rows
+            rows = replace(rows, inputs=rows.inputs.new_empty(0))
+            self.waiting.append(rows)
+            return
         self.waiting.append(rows)
         count = sum(len(one.inputs) for one in self.waiting)
         row_bytes = sum(values[0].numel() * values.element_size() for values in rows.features.values())
-        if self.folder is not None and count >= (self.part_size or max(1, self.part_bytes // row_bytes)):
+        if count >= (self.part_size or max(1, self.part_bytes // row_bytes)):
             self._write(self.folder)
 
     def finish(self) -> Whole:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.analysis.probes.fits import checked_labels
-from attrib.core.geometry import find_layout, patch_of
+from attrib.core.geometry import located
 from attrib.core.layers import resolve, unwrap
 from attrib.core.streaming import Data, stream
-from attrib.errors import InputError, LayerError, ShapeError
+from attrib.errors import InputError, ShapeError
 
 
 @dataclass(frozen=True)
@@ -133,20 +133,10 @@ def layer_features(
             raise InputError("data must have labels, (inputs, labels) in each batch; got inputs only.")
         labels.append(checked_labels(seen.batch.labels, len(seen.batch)))
         for name in names:
-            parts[name].append(pool(_maps(seen.acts[name], name, seen.batch.inputs, network), name).float().cpu())
+            parts[name].append(pool(located(seen.acts[name], seen.batch.inputs, network, name), name).float().cpu())
         held += sum(4 * part[-1].numel() for part in parts.values())
         _fits(held, pool)
     return LayerFeatures({name: torch.cat(parts.pop(name)) for name in names}, torch.cat(labels))
-
-
-def _maps(act: Tensor, name: str, x: Tensor, network: Callable[..., Any]) -> Tensor:
-    """The activation with its channels first."""
-    if act.ndim == 2:
-        return act
-    layout = find_layout(act.shape, x.shape, patch_of(network))
-    if layout is None:
-        raise LayerError(f"layer {name!r} must give (N, K) or have locations; got {tuple(act.shape)}.")
-    return layout.maps(act)
 
 
 def _fits(held: int, pool: Pooling) -> None:
