@@ -85,6 +85,13 @@ class TestWarp:
         assert warp(x, "rotation", 33).dtype == torch.float64
         assert torch.equal(x, before)
 
+    def test_finds_its_pixels_as_well_in_half_precision(self) -> None:
+        x = torch.rand(1, 1, 96, 96).bfloat16()
+        for kind, amount in (("scale", 1.4), ("rotation", 33)):
+            moved = warp(x, kind, amount)  # type: ignore[arg-type]
+            assert moved.dtype is torch.bfloat16
+            torch.testing.assert_close(moved.float(), warp(x.float(), kind, amount), atol=4e-3, rtol=0)  # type: ignore[arg-type]
+
     @pytest.mark.parametrize(
         ("kind", "amount", "padding", "says"),
         [
@@ -233,6 +240,34 @@ def test_a_map_of_zeros_has_no_error_that_could_be_told() -> None:
     assert found.equivariance["scale"]["nothing"].isnan().all()
     assert "-" in found.to_text()
     found.plot()
+
+
+def test_shares_of_features_and_maps_that_are_zero_are_undefined_not_infinite() -> None:
+    class Bright(nn.Module):
+        """Says something only of pictures whose first row is zero, which a shift down brings."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(1, 1, 1), nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(torch.cat([self.conv(x).mean((2, 3))] * 2, 1) * (x[:, :, 0].amax((1, 2)) == 0)[:, None])
+
+    class Dark(Attribution):
+        """Zeros of the picture itself."""
+
+        name = "dark"
+
+        def _attribute(self, query: Query) -> Tensor:
+            return torch.ones(len(query.x), 1, *query.size) * (query.x[:, :, 0].amax((1, 2)) == 0)[:, None, None, None]
+
+    pictures = torch.rand(7, 1, 4, 4) + 0.5
+    found = invariance(Bright(), pictures, 1, layers=["fc@input"], sweeps={"vertical": [1]}, methods=[Dark])
+    assert (found.distance["vertical"]["fc@input"] > 0).all()
+    for one in (found.relative("vertical", "fc@input"), found.equivariance["vertical"]["dark"]):
+        assert one.isnan().all()
+    assert "inf" not in found.to_text()
+    found.plot()  # of more than five pictures the mean, which is that of nothing
 
 
 def test_methods_take_options_and_coarse_maps_are_compared_at_the_size_of_the_picture() -> None:

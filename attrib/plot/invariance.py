@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -87,10 +88,12 @@ def _strip(found: Invariance, sweep: str, chosen: Sequence[float]) -> Floats:
 
 
 def _distance(ax: Axes, found: Invariance, sweep: str, layer: str, *, relative: bool) -> None:
-    length = found.norm[layer] if relative else 1
-    control = found.artefact[sweep][layer] / length if found.artefact else None
+    values = found.relative(sweep, layer) if relative else found.distance[sweep][layer]
+    control = None
+    if found.artefact:
+        control = found.control(sweep, layer) if relative else found.artefact[sweep][layer]
     title = f"{layer}, {'relative ' if relative else ''}distance"
-    _lines(ax, found, sweep, found.distance[sweep][layer] / length, title, control)
+    _lines(ax, found, sweep, values, title, control)
 
 
 def _probability(ax: Axes, found: Invariance, sweep: str) -> None:
@@ -108,16 +111,22 @@ def _lines(ax: Axes, found: Invariance, sweep: str, values: Tensor, title: str, 
         for i in reversed(range(y.shape[1])):
             ax.plot(x, y[:, i], color=COLOURS[i], linewidth=1.2, marker="o" if len(x) == 1 else None)
     else:
-        low, high = np.nanquantile(y, [0.25, 0.75], axis=1)
+        low, high = values[order].double().nanquantile(torch.tensor([0.25, 0.75], dtype=torch.float64), 1).numpy()
         ax.fill_between(x, low, high, color=COLOURS[0], alpha=0.2, linewidth=0)
-        ax.plot(x, np.nanmean(y, 1), color=COLOURS[0], linewidth=1.4)
+        ax.plot(x, _mean(values[order]), color=COLOURS[0], linewidth=1.4)
     if control is not None:
-        ax.plot(x, np.nanmean(control[order].double().numpy(), 1), color=CONTROL, linewidth=1, linestyle=(0, (3, 2)))
+        ax.plot(x, _mean(control[order]), color=CONTROL, linewidth=1, linestyle=(0, (3, 2)))
     ax.set_ylim(bottom=0)
     ax.tick_params(labelsize=SMALL, length=2, pad=1.5)
     ax.spines[["top", "right"]].set_visible(False)
     wide = ax.get_position().width * WIDTH + LEFT / 2
     ax.set_title("\n".join(wrap(title, wide, SMALL)[:2]), size=SMALL, pad=3, parse_math=False)
+
+
+def _mean(values: Tensor) -> Floats:
+    """Over pictures, of the values that are defined; NaN, without a warning, where none is."""
+    mean: Floats = values.double().nanmean(1).numpy()
+    return mean
 
 
 def _foot(found: Invariance) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.analysis.features.bank import as_pictures, penultimate
-from attrib.analysis.moved.moves import Watched
+from attrib.analysis.moved.moves import Watched, share
 from attrib.analysis.moved.warp import Kind, Padding, checked_sweeps, still, warp
 from attrib.core.attribution import Attribution, frozen
 from attrib.core.layers import modules_of, resolve, unwrap
@@ -66,7 +66,11 @@ class Invariance(Finding):
 
     def relative(self, sweep: str, layer: str) -> Tensor:
         """The distance over the length of the features, ``(A, N)``; NaN where these are zero."""
-        return self.distance[checks.choice("sweep", sweep, tuple(self.distance))][layer] / self.norm[layer]
+        return share(self.distance[checks.choice("sweep", sweep, tuple(self.distance))][layer], self.norm[layer])
+
+    def control(self, sweep: str, layer: str) -> Tensor:
+        """The artefact over the length of the features, ``(A, N)``; NaN where these are zero."""
+        return share(self.artefact[checks.choice("sweep", sweep, tuple(self.artefact))][layer], self.norm[layer])
 
     def moved(self, sweep: str, by: float) -> Tensor:
         """The first pictures as the network saw them after this amount, ``(n, C, H, W)`` in [0, 1]."""
@@ -82,7 +86,7 @@ class Invariance(Finding):
             for layer in self.norm:
                 row[f"{layer} distance"] = _mean(self.relative(sweep, layer)[moved])
                 if self.artefact:
-                    row[f"{layer} artefact"] = _mean((self.artefact[sweep][layer] / self.norm[layer])[moved])
+                    row[f"{layer} artefact"] = _mean(self.control(sweep, layer)[moved])
             row["p"] = _mean(self.probability[sweep][moved])
             for method, error in self.equivariance.get(sweep, {}).items():
                 row[f"{method} error"] = _mean(error[moved])

@@ -92,7 +92,17 @@ class Still:
 
     def _error(self, maps: Tensor, name: str, kind: Kind, by: float, there: Tensor) -> Tensor:
         back = warp(maps, kind, inverse(kind, by))
-        return _length((back - self.maps[name]) * there) / _length(self.maps[name] * there)
+        return share(_length((back - self.maps[name]) * there), _length(self.maps[name] * there))
+
+
+def share(distance: Tensor, length: Tensor) -> Tensor:
+    """The distance as a share of the length; NaN where that is zero.
+
+    Example:
+        >>> share(torch.tensor([1.0, 1.0, 0.0]), torch.tensor([2.0, 0.0, 0.0])).tolist()
+        [0.5, nan, nan]
+    """
+    return torch.where(length > 0, distance / length, torch.nan)
 
 
 def _length(values: Tensor) -> Tensor:

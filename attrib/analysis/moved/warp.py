@@ -50,9 +50,11 @@ def warp(x: Tensor, kind: Kind, amount: float, padding: Padding = "zeros") -> Te
     if kind in ("vertical", "horizontal"):
         axis = 2 if kind == "vertical" else 3
         return _shifted(x, int(amount), axis, padding)
-    across, down = (one.to(x) for one in _source(size, kind, amount))
+    exact = x.double() if x.dtype is torch.float64 else x.float()  # bfloat16 cannot tell one pixel from the next
+    across, down = (one.to(exact) for one in _source(size, kind, amount))
     grid = torch.stack([across * 2 / size[1], down * 2 / size[0]], -1)
-    return F.grid_sample(x, grid.expand(len(x), -1, -1, -1), padding_mode=padding, align_corners=False)
+    moved = F.grid_sample(exact, grid.expand(len(x), -1, -1, -1), padding_mode=padding, align_corners=False)
+    return moved.to(x.dtype)
 
 
 def inverse(kind: Kind, amount: float) -> float:
