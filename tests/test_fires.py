@@ -112,6 +112,13 @@ def test_channels_that_fire_nowhere_are_told() -> None:
     assert float(found.sparsity[2]) == 1
 
 
+def test_shares_are_exact_in_half_precision() -> None:
+    x = torch.zeros(300, 1, 1, 1)
+    x[0] = 1
+    found = firing(nn.Sequential(nn.Identity()), x.bfloat16(), "0")
+    assert float(found.sparsity) == pytest.approx(299 / 300)
+
+
 def test_tokens_are_maps_and_a_layer_without_places_has_one() -> None:
     net, x = transformers.make(size=(12, 12)), nets.batch(2, 12, 12)
     layer = next(name for name, _ in net.named_modules() if name.endswith(("norm1", "ln_1")))

@@ -120,7 +120,8 @@ class _Sums:
         self.examples += flat.shape[0]
         self.cells += flat.shape[0] * flat.shape[2]
 
-    def read(self, dtype: torch.dtype) -> dict[str, Tensor]:
+    def read(self, like: Tensor) -> dict[str, Tensor]:
+        dtype = torch.float64 if like.dtype is torch.float64 else torch.float32  # halves cannot hold 1999 of 2000
         found = {
             "max": self.largest,
             "mean": self.total / self.cells,
@@ -203,7 +204,7 @@ def firing(  # noqa: PLR0913  what to measure, and what to keep of it
     assert sums is not None  # noqa: S101  a stream without batches has raised
     if len({(picture.shape, one.shape) for picture, one in kept}) > 1:
         raise InputError("pictures whose maps are kept must have one size; crop or resize them, or pass keep=1.")
-    numbers = sums.read(kept[0][1].dtype)
+    numbers = sums.read(kept[0][1])
     shown = numbers[rank].sort(dim=0, descending=True, stable=True).indices[:tiles]
     maps = torch.stack([one[shown] for _, one in kept])
     mean, std = statistics(preprocess)
