@@ -52,7 +52,6 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_signature": False,
     "write_computation_times": False,
-    "plot_gallery": os.environ.get("ATTRIB_GALLERY", "1") != "0",  # the tests run it as well
 }
 
 html_theme = "furo"

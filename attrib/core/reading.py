@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ _Ints = NDArray[np.int64]
 _FAR = 1e18  # where the empty interval begins: above anything, so that a minimum passes it over
 
 
-class Track(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Track:
     """What each row (or column) of a layer sees: first and one past the last, ``(cells, 2)``.
 
     Attributes:

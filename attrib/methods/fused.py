@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 How = Literal["max", "mean", "product"]
-Scale = Literal["max", "tanh", "none"]
+Scaling = Literal["max", "tanh", "none"]
 _GAMMA = 2.0  # of LayerCAM's eq. 9
 
 
@@ -60,7 +60,7 @@ class Fused(Attribution):
         methods: Sequence[Attribution],
         *,
         how: How = "max",
-        scale: Scale | Sequence[Scale] = "max",
+        scale: Scaling | Sequence[Scaling] = "max",
         size: Sequence[int] | None = None,
     ) -> None:
         self.methods = _parts(methods)
@@ -70,7 +70,7 @@ class Fused(Attribution):
         scales = [scale] * len(self.methods) if isinstance(scale, str) else list(scale)
         if len(scales) != len(self.methods):
             raise InputError(f"scale must be one, or one for each of {len(self.methods)} methods; got {scale!r}.")
-        self.scale = tuple(checks.choice("scale", one, get_args(Scale)) for one in scales)
+        self.scale = tuple(checks.choice("scale", one, get_args(Scaling)) for one in scales)
         self.size = None if size is None else tuple(checks.integer("size", side, 1) for side in size)
 
     def on(self, model: Callable[..., Any]) -> Self:
@@ -104,7 +104,7 @@ class Fused(Attribution):
             return stacked.relu().prod(0)
         return stacked.amax(0) if self.how == "max" else stacked.mean(0)
 
-    def _scaled(self, part: Attribution, scale: Scale, query: Query) -> Tensor:
+    def _scaled(self, part: Attribution, scale: Scaling, query: Query) -> Tensor:
         size = self.size or query.size
         if len(size) != len(query.size):
             raise ShapeError(f"size must have one length per axis of the input, {len(query.size)}; got {size}.")

@@ -21,7 +21,7 @@ KEEP = 2**28  # bytes of crops and projections
 
 
 @dataclass(frozen=True)
-class Windows:
+class CropWindows:
     """Where pieces are cut: one size for all, so that they can be stacked.
 
     Args:
@@ -136,7 +136,7 @@ def entries(index: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
     return which, row
 
 
-class Look:
+class CropReader:
     """The second look at the best pictures: values again, crops and projections, a batch at a time."""
 
     def __init__(
@@ -144,7 +144,7 @@ class Look:
     ) -> None:
         self.model, self.top, self.project, self.keep, self.batch_size = model, top, project, keep, batch_size
         self.again = torch.full_like(top.value, torch.nan)
-        self.windows: Windows | None = None
+        self.windows: CropWindows | None = None
         self.crops: Tensor | None = None
         self.projections: Tensor | None = None
 
@@ -174,7 +174,7 @@ class Look:
 
     def _begin(self, inputs: Tensor) -> None:
         self.sees = receptive_field(self.model, inputs, self.top.layer, gates=False)
-        self.windows = Windows(self.sees)
+        self.windows = CropWindows(self.sees)
         self.box = self.sees.boxes(self.top.y, self.top.x)
         high, wide = self.windows.size
         stacks = 1 if self.project is None else 2

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.analysis.patches.crops import KEEP, Look, Pool, Windows, chosen, entries
+from attrib.analysis.patches.crops import KEEP, CropReader, CropWindows, Pool, chosen, entries
 from attrib.analysis.patches.projections import PROJECTIONS, Projection
 from attrib.analysis.patches.top_activations import Search, TopActivations
 from attrib.core.layers import unwrap
@@ -23,6 +23,7 @@ from attrib.report.table import amount, text_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+ROWS = 20  # channels with numbers of their own in the text; all are in the files
 _SAME = 1e-3  # share of a channel's largest value by which one may differ when it is computed again
 
 
@@ -73,7 +74,7 @@ class TopPatches(TopActivations, Finding):
 
     def read(self, data: Data, *, batch_size: int = 32) -> TopPatches:
         """The same with crops, cut out of the data that were searched."""
-        windows, crops = Windows(self.sees), None
+        windows, crops = CropWindows(self.sees), None
         for batch in chosen(data, torch.unique(self.index), batch_size):
             crops = windows.stack(self.box, batch.inputs) if crops is None else crops
             which, row = entries(self.index, batch.index)
@@ -82,9 +83,10 @@ class TopPatches(TopActivations, Finding):
 
     def to_text(self, *, markdown: bool = False) -> str:
         """Say which pictures make each channel respond, how strongly, and what is doubtful."""
-        high, wide = Windows(self.sees).size
+        high, wide = CropWindows(self.sees).size
         n = self.value.shape[1]
-        where = f"the {n} strongest {'pictures' if self.distinct else 'places'} of {len(self.channels)} channels"
+        channels = f"{len(self.channels)} channel{'s' * (len(self.channels) != 1)}"
+        where = f"the {n} strongest {'pictures' if self.distinct else 'places'} of {channels}"
         lines = [f"{self.layer}: {where} among {self.examples} pictures; patches of {high}x{wide} pixels"]
         lines += [f"note: {one}" for one in self.notes]
         rows = [
@@ -94,9 +96,11 @@ class TopPatches(TopActivations, Finding):
                 "weakest": amount(float(value[-1])),
                 "pictures": " ".join(map(str, index.tolist())),
             }
-            for channel, value, index in zip(self.channels, self.value, self.index, strict=True)
+            for channel, value, index in zip(self.channels[:ROWS], self.value, self.index, strict=False)
         ]
-        return "\n".join([*lines, "", text_table(rows, markdown=markdown)])
+        rest = len(self.channels) - len(rows)
+        more = [f"{rest} more channels are in the files and attributes."] if rest else []
+        return "\n".join([*lines, "", text_table(rows, markdown=markdown), *more])
 
     @property
     def notes(self) -> list[str]:
@@ -114,7 +118,9 @@ class TopPatches(TopActivations, Finding):
             silent = int((self.value <= 0).any(1).sum())
             found.append(f"{silent} channels have less than {self.value.shape[1]} places where they are above zero")
         if self.sees.reason:
-            found.append(f"patches are measured with gradients, not computed: {self.sees.reason}")
+            found.append(
+                f"patches are measured with gradients, as the network could not be followed: {self.sees.reason}"
+            )
         if self.crops is None:
             found.append("crops were left out, they take too much memory; .only(channels).read(data) makes some")
         return found
@@ -192,7 +198,7 @@ def top_patches(  # noqa: PLR0913  what to find, and what to show of it
             pool.add(seen.batch, search.pictures)
     top = search.found()
     index = torch.unique(top.index)
-    look = Look(unwrap(model), top, project, keep, batch_size)
+    look = CropReader(unwrap(model), top, project, keep, batch_size)
     for batch in chosen(data, index, batch_size) if pool is None else pool.batches(index, batch_size):
         look.add(batch)
     mean, std = statistics(preprocess)

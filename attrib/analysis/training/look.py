@@ -25,7 +25,7 @@ Features: TypeAlias = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class Glance:
     """What one epoch shows of ``F`` features over ``N`` examples.
 
     Attributes:
@@ -58,7 +58,7 @@ def random_states_kept(data: Data) -> Iterator[None]:
 
 def look(
     model: Callable[..., Any], data: Data, features: Features, method: Projection, batch_size: int, *, progress: bool
-) -> Look:
+) -> Glance:
     """Run the model over ``data`` and project the strongest activation of each feature."""
     digest, best = hashlib.sha256(), {layer: _Best(layer, channels) for layer, channels in features.items()}
     for seen in stream(model, data, *features, batch_size=batch_size, show_progress=progress):
@@ -66,7 +66,7 @@ def look(
         for layer, one in best.items():
             one.take(seen.acts[layer], seen.batch)
     every = list(best.values())
-    return Look(
+    return Glance(
         torch.cat([one.response for one in every]),
         torch.cat([torch.where(one.alive, one.image, -1) for one in every]),
         torch.cat([one.place for one in every]),

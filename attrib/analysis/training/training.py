@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.analysis.training.lightning import callback
-from attrib.analysis.training.look import Features, Look, Projection, look, random_states_kept
+from attrib.analysis.training.look import Features, Glance, Projection, look, random_states_kept
 from attrib.analysis.training.result import Evolution, rank_correlation
 from attrib.core.layers import resolve, unwrap
 from attrib.core.streaming import Data, stream
@@ -85,7 +85,7 @@ class TrainingWatch:
         self.batch_size, self.seed = checks.integer("batch_size", batch_size, 1), checks.integer("seed", seed, 0)
         self.show_progress = show_progress
         self._features: Features = {}
-        self._looks: dict[int, Look] = {}
+        self._looks: dict[int, Glance] = {}
 
     def __call__(self, model: Callable[..., Any], epoch: int) -> bool:
         """Look at the model if this epoch is one to look at; tell whether it was.
