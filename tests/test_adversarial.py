@@ -223,6 +223,28 @@ def test_further_arguments_follow_their_example() -> None:
         torch.testing.assert_close(found.adversarial[2], alone.adversarial[0])
 
 
+def test_no_pass_has_more_examples_than_a_batch_and_what_is_found_does_not_depend_on_it() -> None:
+    sizes: list[int] = []
+
+    def model(x: Tensor, shift: Tensor) -> Tensor:
+        sizes.append(len(x))
+        out: Tensor = NET(x) + shift
+        return out
+
+    how: dict[str, Any] = {"pixels": SPACE, "additional_forward_args": torch.rand(3, 5).double(), "steps": 4}
+    whole, parts = (attack(model, X, eps=0.1, **how, batch_size=size) for size in (3, 2))
+    assert sizes == [3] * 6 + [2, 1] * 6
+    torch.testing.assert_close(parts.adversarial, whole.adversarial)
+    sizes.clear()
+    least = smallest_eps(model, X, most=0.5, **how, batch_size=2)
+    torch.testing.assert_close(least.eps, smallest_eps(model, X, most=0.5, **how).eps)
+    assert max(sizes[: sizes.index(3)]) == 2
+    sizes.clear()
+    changed = [one.attribution_change("saliency", target=one.labels) for one in (parts, whole)]
+    assert sizes[:8] == [2, 1] * 4
+    torch.testing.assert_close(*(one.after["saliency"] for one in changed))
+
+
 def test_a_loaded_model_brings_its_normalisation_and_names() -> None:
     net = LoadedModel(NET, Preprocess(8, 8, mean=(0.4,) * 3, std=(0.05,) * 3), categories=tuple("abcde"))
     found, bare = attack(net, X, eps=0.1), attack(NET, X, eps=0.1, pixels=SPACE)
@@ -258,6 +280,7 @@ class Step(nn.Module):
         ({"target": SAID}, InputError, "examples [0, 1, 2] are taken for it already. Choose another class"),
         ({"target": 5}, TargetError, "target must lie in [0, 4] for a model with 5 outputs; got 5."),
         ({"target": [1, 2]}, TargetError, "target must have one entry per example (N=3); got 2 entries."),
+        ({"labels": 7}, TargetError, "labels must lie in [0, 4] for a model with 5 outputs; got 7."),
         ({"labels": OTHERS}, InputError, "labels must be what the network says of at least one picture; got"),
         ({"pixels": PixelSpace()}, InputError, "inputs must be pictures, with pixels in [0, 1]; got ["),
         ({"pixels": None}, InputError, "pixels must be a PixelSpace, which says how inputs are normalised; got None."),

@@ -13,9 +13,10 @@ from attrib import checks
 from attrib.core.attribution import frozen
 from attrib.core.synth import PixelSpace
 from attrib.errors import InputError
-from attrib.synthesis.asked import Asked, Classes, Network, Subject
+from attrib.synthesis.asked import Asked, Classes
 from attrib.synthesis.attacked import Adversarial
 from attrib.synthesis.ball import BallOptions, BallSearch
+from attrib.synthesis.subject import BATCH, Network, Subject
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -33,6 +34,7 @@ def attack(
     pixels: PixelSpace | None = None,
     labels: Classes | None = None,
     additional_forward_args: object = None,
+    batch_size: int = BATCH,
     **search: Unpack[BallOptions],
 ) -> Adversarial:
     r"""Search, within ``eps`` of each picture, for one that the network takes for something else.
@@ -64,6 +66,7 @@ def attack(
             inputs are pixels.
         labels: the right classes; None: what the network says.
         additional_forward_args: as in `attrib.Attribution.attribute`.
+        batch_size: examples in a pass; what is found does not depend on it.
         search: see `attrib.synthesis.ball.BallOptions`: ``norm``, ``steps``, ``step``, ``random_start``, ``seed``.
 
     Raises:
@@ -82,14 +85,15 @@ def attack(
         Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018, section 2.1.
     """
     how, radius = BallSearch.of(search), _positive("eps", eps)
-    with _asking(model, inputs, target, labels, pixels, additional_forward_args) as asked:
+    subject = Subject.of(model, pixels, additional_forward_args, batch_size)
+    with _asking(subject, inputs, target, labels) as asked:
         sizes = asked.picture.new_full((len(asked.x),), radius)
         todo = (~asked.wrong).nonzero()[:, 0]
         found = asked.rows(todo).searched(how, sizes[todo])
         return _finding(asked, asked.picture.index_copy(0, todo, found), sizes.where(~asked.wrong, 0.0), how)
 
 
-def smallest_eps(
+def smallest_eps(  # noqa: PLR0913  what is asked, of what, and how it runs
     model: Network,
     inputs: Tensor,
     target: Classes | None = None,
@@ -99,6 +103,7 @@ def smallest_eps(
     pixels: PixelSpace | None = None,
     labels: Classes | None = None,
     additional_forward_args: object = None,
+    batch_size: int = BATCH,
     **search: Unpack[BallOptions],
 ) -> Adversarial:
     r"""Find how little is enough: the smallest radius at which `attack` succeeds, for each example.
@@ -124,6 +129,7 @@ def smallest_eps(
         pixels: as in `attack`.
         labels: as in `attack`.
         additional_forward_args: as in `attack`.
+        batch_size: as in `attack`.
         search: as in `attack`.
 
     Example:
@@ -137,7 +143,8 @@ def smallest_eps(
         Szegedy et al., "Intriguing properties of neural networks", ICLR 2014, section 4.1.
     """
     how, most, share = BallSearch.of(search), _positive("most", most), checks.number("within", within, 0.001, 1)
-    with _asking(model, inputs, target, labels, pixels, additional_forward_args) as asked:
+    subject = Subject.of(model, pixels, additional_forward_args, batch_size)
+    with _asking(subject, inputs, target, labels) as asked:
         todo = (~asked.wrong).nonzero()[:, 0]
         found, sizes = _bisected(asked.rows(todo), how, most, share)
         eps = asked.picture.new_zeros(len(asked.x)).index_copy(0, todo, sizes)
@@ -178,16 +185,9 @@ def _enough(asked: Asked, how: BallSearch, most: float) -> tuple[Tensor, Tensor,
 
 
 @contextmanager
-def _asking(
-    model: Network,
-    inputs: Tensor,
-    target: Classes | None,
-    labels: Classes | None,
-    pixels: PixelSpace | None,
-    extra: object,
-) -> Iterator[Asked]:
+def _asking(subject: Subject, inputs: Tensor, target: Classes | None, labels: Classes | None) -> Iterator[Asked]:
     """Check the question and open it, with the model `frozen`."""
-    subject, (x,) = Subject.of(model, pixels, extra), checks.batch(inputs)
+    (x,) = checks.batch(inputs)
     with frozen(subject.model):
         yield Asked.of(subject, x.detach().clone(), target, labels)
 

@@ -22,10 +22,10 @@ from attrib.core.units import Channel, Neuron
 from attrib.errors import InputError
 from attrib.report.finding import Finding
 from attrib.report.table import amount, text_table
-from attrib.synthesis.asked import Network, Subject
 from attrib.synthesis.recipes import Recipe
 from attrib.synthesis.several import one_after_another, side_by_side
 from attrib.synthesis.starts import first_images
+from attrib.synthesis.subject import Network, Subject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

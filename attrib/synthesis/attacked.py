@@ -12,8 +12,8 @@ from torch import Tensor
 from attrib.core.attribution import Attribution
 from attrib.report.finding import Finding
 from attrib.report.table import amount, text_table
-from attrib.synthesis.asked import Subject
 from attrib.synthesis.ball import BallSearch
+from attrib.synthesis.subject import Subject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

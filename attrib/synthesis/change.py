@@ -12,13 +12,16 @@ from torch import Tensor
 
 from attrib import checks
 from attrib.core.attribution import Attribution, frozen
+from attrib.core.objective import Objective
 from attrib.core.reduce import reduce_channels
+from attrib.core.targets import as_objective
 from attrib.core.together import attribute_all
 from attrib.errors import InputError, ShapeError
 from attrib.metrics.correlation import pearson, ranks, varies
 from attrib.registry import METHODS
 from attrib.report.finding import Finding
 from attrib.report.table import amount, text_table
+from attrib.synthesis.subject import Subject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -112,15 +115,9 @@ def attribution_change(
     if not checks.number("top", top, 0, 1) > 0:
         raise InputError(f"top must be above 0, a share of the pixels; got {top!r}.")
     checks.integer("seed", seed, 0)
-    asked, extra = made(found.subject.model, methods or USUAL, layer), found.subject.extra or None
+    asked, goal = made(found.subject.model, methods or USUAL, layer), as_objective(target)
     shuffled = found.shuffled(seed)
-    before, after, control = (
-        {name: _one_channel(name, maps[0]) for name, maps in answers.items()}
-        for answers in (
-            attribute_all(asked, x, [target], additional_forward_args=extra)
-            for x in (found.clean, found.adversarial, shuffled)
-        )
-    )
+    before, after, control = (_maps(asked, found.subject, x, goal) for x in (found.clean, found.adversarial, shuffled))
     with frozen(found.subject.model):
         kept = (found.subject.chances(shuffled).argmax(1) == found.before.argmax(1)).cpu()
     attack, alone = (
@@ -142,6 +139,16 @@ def made(model: Any, methods: Sequence[Method], layer: str | None) -> dict[str, 
             raise InputError(f"methods must have different names; got {name!r} twice.")
         found[name] = kind
     return found
+
+
+def _maps(methods: Mapping[str, Attribution], subject: Subject, x: Tensor, goal: Objective) -> dict[str, Tensor]:
+    """The maps of every method, a batch of examples at a time."""
+    found: dict[str, list[Tensor]] = {name: [] for name in methods}
+    for rows, part in subject.pieces(x):
+        answers = attribute_all(methods, x[rows], [goal.rows(rows)], additional_forward_args=part.extra or None)
+        for name, (maps,) in answers.items():
+            found[name].append(_one_channel(name, maps))
+    return {name: torch.cat(maps) for name, maps in found.items()}
 
 
 def _one_channel(name: str, maps: Any) -> Tensor:

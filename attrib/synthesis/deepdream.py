@@ -30,8 +30,8 @@ from attrib.io.loaded import LoadedModel
 from attrib.report.finding import Finding
 from attrib.report.store import writing
 from attrib.report.table import amount, text_table
-from attrib.synthesis.asked import Network, Subject
 from attrib.synthesis.starts import channels
+from attrib.synthesis.subject import Network, Subject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

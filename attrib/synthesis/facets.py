@@ -19,8 +19,8 @@ from attrib.errors import InputError
 from attrib.report.finding import Finding
 from attrib.report.table import amount, text_table
 from attrib.synthesis.ascent import Ascent, ascend
-from attrib.synthesis.asked import Network, Subject
 from attrib.synthesis.recipes import Recipe
+from attrib.synthesis.subject import Network, Subject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,7 +18,8 @@ from attrib.core.synth.moves import normalised
 from attrib.errors import InputError
 from attrib.report.finding import Finding
 from attrib.report.table import amount, text_table
-from attrib.synthesis.asked import Classes, Network, Subject, indices
+from attrib.synthesis.asked import Classes, indices
+from attrib.synthesis.subject import BATCH, Network, Subject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,6 +94,7 @@ def fool(  # noqa: PLR0913  the paper's settings, and the network's
     pixels: PixelSpace | None = None,
     seed: int = 0,
     additional_forward_args: object = None,
+    batch_size: int = BATCH,
 ) -> Fooling:
     r"""Make images that the network is sure about, from noise or from nothing.
 
@@ -119,6 +121,7 @@ def fool(  # noqa: PLR0913  the paper's settings, and the network's
         pixels: as in `attrib.synthesis.attack`.
         seed: of the noise.
         additional_forward_args: as in `attrib.Attribution.attribute`.
+        batch_size: images in a pass.
 
     Example:
         >>> from attrib.core.synth import PixelSpace
@@ -134,13 +137,13 @@ def fool(  # noqa: PLR0913  the paper's settings, and the network's
     checks.number("confidence", confidence, 0, 1)
     if not (0 < confidence < 1 and checks.number("step", step, 0) > 0):
         raise InputError(f"confidence must lie between 0 and 1 and step be above 0; got {confidence!r} and {step!r}.")
-    subject = Subject.of(model, pixels, additional_forward_args)
+    subject = Subject.of(model, pixels, additional_forward_args, batch_size)
     asked = as_index(list(target) if isinstance(target, tuple) else target)
     wanted = asked if isinstance(asked, Tensor) else torch.tensor([asked])
     with frozen(subject.model):
         first = _start(subject, start, shape, seed)
         x = first.expand(len(wanted), *first.shape[1:]) if len(first) == 1 else first
-        goal = indices(wanted, subject.chances(x))
+        goal = indices("target", wanted, subject.chances(x))
         return _climbed(subject, x, goal, confidence, steps, step)
 
 

@@ -31,9 +31,9 @@ from attrib.core.synth import (
 from attrib.errors import InputError
 from attrib.report.finding import Finding
 from attrib.report.table import amount, text_table
-from attrib.synthesis.asked import Network, Subject
 from attrib.synthesis.several import one_after_another, side_by_side
 from attrib.synthesis.starts import start_images
+from attrib.synthesis.subject import Network, Subject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ from attrib import checks
 from attrib.core.synth import Generated, PixelSpace, Search
 from attrib.errors import InputError
 from attrib.io.loaded import LoadedModel
-from attrib.synthesis.asked import Network, Subject
+from attrib.synthesis.subject import Network, Subject
 
 NOISE = 0.1  # standard deviation, in the network's own units
 
