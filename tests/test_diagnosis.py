@@ -338,7 +338,25 @@ class TestManners:
         weight[3] = 0
         figure = diagnose_filters(net(weight, stride=2)).plot()
         assert len(figure.axes[0].patches) == 1
-        assert [ax.get_title() for ax in figure.axes if ax.get_title()][-1] == "energy above the stride"
+        assert [ax.get_title() for ax in figure.axes if ax.get_title()][-1] == "energy beyond the stride"
+
+    def test_of_higher_layers_every_filter_is_drawn_by_its_strongest_channel(self) -> None:
+        weight = torch.zeros(300, 5, 3, 3)
+        weight[torch.arange(300), torch.arange(300) % 5] = noise(300, 3, 3)
+        weight[299] = weight[0]
+        found = diagnose_filters(net(weight))
+        assert named(found) == {"duplicate": [0, 299]} | {
+            name: one for name, one in named(found).items() if name != "duplicate"
+        }
+        assert found.grid.sources.tolist() == [i % 5 for i in range(299)] + [0]
+        assert torch.equal(found.grid.weights[7], weight[7, 2])
+        numbers = [text.get_text() for text in found.plot().axes[0].texts]
+        assert len(numbers) == 256
+        assert {"0:0", "299:0"} <= set(numbers)  # those that have something are never left out
+
+    def test_what_cannot_be_a_duplicate_is_undefined(self) -> None:
+        text = diagnose_filters(net(noise(4, 1, 3, 3), groups=4)).to_text()
+        assert next(line for line in text.splitlines() if line.startswith("duplicate")).endswith("undefined")
 
 
 def test_the_filters_of_resnet18_that_are_known_to_be_dead_are_found() -> None:

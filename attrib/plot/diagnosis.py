@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -14,6 +15,7 @@ from attrib.plot.layout import SMALL, TITLE
 
 if TYPE_CHECKING:
     from attrib.analysis.filters.diagnosis import FilterDiagnosis
+    from attrib.analysis.filters.grid import FilterGrid
 
 # Okabe and Ito's colours, which can be told apart with any colour vision
 FRAMES = {
@@ -24,6 +26,7 @@ FRAMES = {
     "aliased": "#cc79a7",
     "high frequency": "#009e73",
 }
+SHOWN = 256  # filters
 LEGEND, PANEL, MARGIN = 0.3, 1.5, 0.55  # inches
 SHEET = 8.0
 
@@ -36,6 +39,8 @@ def diagnosis_panels(found: FilterDiagnosis) -> Figure:
         - the left panel counts peaks by frequency (low, middle, high) and the direction in which waves run; the middle
           one has the mean energy of filters that live by frequency. If the stride folds, a line is at what it carries,
           and the right one has the energy above that line, of each filter, from most to least.
+        - of filters with other than one or three input channels the strongest one is drawn; of more than 256 filters
+          those that have something come first.
 
     Returns:
         A figure; ``savefig`` writes it. pyplot does not know it.
@@ -46,14 +51,15 @@ def diagnosis_panels(found: FilterDiagnosis) -> Figure:
         >>> [ax.get_title() for ax in figure.axes if ax.get_title()]
         ['filters with their peak here', 'mean energy']
     """
-    tiles = Tiles.of(found.grid)
+    grid = _drawn(found)
+    tiles = Tiles.of(grid)
     spectral = bool(found.peaks.numel())
     folded = spectral and not found.aliased.isnan().all() and found.limit < 0.5
     room = tiles.high + LEGEND + (PANEL + 2 * MARGIN if spectral else 0)
-    words = Words(found.about, " ".join(found.sentences), max(SHEET, tiles.wide))
+    words = Words(found.about, " ".join([*found.sentences, *_note(grid)]), max(SHEET, tiles.wide))
     figure = words.figure(room)
     ax = words.axes(figure, 0, tiles.high, (words.wide - tiles.wide) / 2, tiles.wide)
-    tiles.draw(ax, _frames(found))
+    tiles.draw(ax, _frames(found, grid))
     _legend(words.axes(figure, tiles.high, LEGEND), found)
     if spectral:
         wide = (SHEET - 4 * MARGIN) / 3
@@ -66,10 +72,23 @@ def diagnosis_panels(found: FilterDiagnosis) -> Figure:
     return figure
 
 
-def _frames(found: FilterDiagnosis) -> dict[int, str]:
+def _drawn(found: FilterDiagnosis) -> FilterGrid:
+    """A page of filters: all, or those that have something, and then the first."""
+    something = torch.stack(list(found.flags.values())).any(0)
+    first = something.sort(descending=True, stable=True).indices[:SHOWN]
+    return found.grid.some(first.sort().values)
+
+
+def _note(grid: FilterGrid) -> list[str]:
+    """What the tiles are, where they are not all of all filters."""
+    part = [] if grid.colour else ["Each tile is the input channel of its filter with the largest weights."]
+    return part + ([f"{grid.left_out} more filters are not drawn."] if grid.left_out else [])
+
+
+def _frames(found: FilterDiagnosis, grid: FilterGrid) -> dict[int, str]:
     flags = found.flags
     colours = {}
-    for place, k in enumerate(found.grid.filters.tolist()):
+    for place, k in enumerate(grid.filters.tolist()):
         has = [colour for name, colour in FRAMES.items() if flags[name][k]]
         if has:
             colours[place] = has[0]
@@ -113,16 +132,16 @@ def _aliased(ax: Axes, found: FilterDiagnosis) -> None:
     shown = ~found.aliased.isnan() & ~found.dead
     order = found.aliased[shown].argsort(descending=True)
     place = np.arange(len(order))
-    ax.bar(place, found.aliased[shown][order].numpy(), width=1, color="0.6", label="of the filter")
+    ax.bar(place, found.aliased[shown][order].numpy(), width=1, color="0.6", label="of the kernel")
     moved = found.shift_error[shown][order]
     if not moved.isnan().all():
-        ax.plot(place, moved.numpy(), ".", markersize=3, color=FRAMES["flickers"], label="of answers, not moving")
+        ax.plot(place, moved.numpy(), ".", markersize=3, color=FRAMES["flickers"], label="of its answers")
         ax.legend(fontsize=SMALL, frameon=False, loc="upper right", handlelength=1)
     ax.axhline(found.thresholds.aliased, color=FRAMES["aliased"], linewidth=0.8, linestyle=":")
     ax.set(xlim=(-0.5, max(0.5, len(order) - 0.5)), ylim=(0, 1))
     ax.set_xlabel("filters, most first", size=SMALL)
     ax.set_xticks([])
-    _tidy(ax, "energy above the stride")
+    _tidy(ax, "energy beyond the stride")
 
 
 def _tidy(ax: Axes, title: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.analysis.filters.answers import Answers, listen, shift_error
-from attrib.analysis.filters.grid import FilterGrid, tiles_of
+from attrib.analysis.filters.grid import FilterGrid, one_each
 from attrib.analysis.filters.kernels import Kernels, Spectrum, read_kernels
 from attrib.analysis.filters.verdict import said, sentences
 from attrib.core.streaming import Data
@@ -86,7 +86,7 @@ class FilterDiagnosis(Finding):
         dead: answers too rarely, or the same to everything; without data, whether it is zero.
         limit: frequency above which the stride folds, along its coarsest axis.
         thresholds: of `flags`.
-        grid: the filters, for the figure.
+        grid: one tile for each filter, for the figure.
     """
 
     layer: str
@@ -231,7 +231,7 @@ def diagnose_filters(
         shift_error=unknown if heard is None or kernels.transposed else shift_error(kernels, heard.inputs),
         limit=0.5 / max(kernels.stride),
         thresholds=at,
-        grid=tiles_of(kernels),
+        grid=one_each(kernels),
     )
 
 

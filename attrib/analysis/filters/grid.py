@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GREY = 0.1  # a filter with less of its energy off the grey axis has no hue
+SHOWN = 256  # tiles, unless more are asked for: a page
 FAINT = 0.01  # of the longest filter: hardly to be seen on the joint scale
 
 
@@ -61,6 +62,13 @@ class FilterGrid(Finding):
         """Brightness in [0, 1], as ``weights``; a weight of zero is 0.5."""
         size = self.full.reshape(-1, *(1 for _ in self.weights.shape[1:]))
         return 0.5 + 0.5 * self.weights / torch.where(size > 0, size, 1)
+
+    def some(self, places: Tensor) -> FilterGrid:
+        """The same with only the tiles at these places."""
+        sources = self.sources if self.colour else self.sources[places]
+        left_out = self.left_out + len(self.weights) - len(places)
+        weights, full, filters = self.weights[places], self.full[places], self.filters[places]
+        return replace(self, weights=weights, full=full, filters=filters, sources=sources, left_out=left_out)
 
     def to_text(self, *, markdown: bool = False) -> str:
         """Say what is shown, and how much longer some filters are than others."""
@@ -108,7 +116,7 @@ def filter_grid(
     scale: Literal["joint", "each"] = "joint",
     channels: Literal["auto", "rgb", "slices"] = "auto",
     sort: Literal["norm", "frequency", "hue"] | None = None,
-    limit: int | None = 256,
+    limit: int | None = SHOWN,
     columns: int | None = None,
 ) -> FilterGrid:
     r"""Show the filters of a convolution as small pictures.
@@ -160,7 +168,7 @@ def tiles_of(
     order: Tensor | None = None,
     colour: bool | None = None,
     scale: str = "joint",
-    limit: int | None = 256,
+    limit: int | None = SHOWN,
     columns: int | None = None,
 ) -> FilterGrid:
     """Make tiles of the filters in this order, see `filter_grid`."""
@@ -181,6 +189,21 @@ def tiles_of(
     return FilterGrid(
         *(kernels.layer, kernels.said(), weights[:many].clone(), full[:many].clone(), filters[:many], sources[:many]),
         *(kernels.norm, scale, len(weights) - many, wide),
+    )
+
+
+def one_each(kernels: Kernels) -> FilterGrid:
+    """One tile for each filter, all of them: in colour, or its input channel with the largest weights."""
+    if _in_colour(kernels, "auto"):
+        return tiles_of(kernels, limit=None, columns=_columns(kernels, min(SHOWN, len(kernels)), colour=True))
+    at = torch.arange(len(kernels))
+    strongest = kernels.weight.flatten(2).norm(dim=2).argmax(1)
+    weights = kernels.weight[at, strongest]
+    full = kernels.weight.abs().max().expand(len(at)).clone()
+    wide = _columns(kernels, min(SHOWN, len(at)), colour=True)
+    sources = kernels.sources[at, strongest]
+    return FilterGrid(
+        kernels.layer, kernels.said(), weights, full, at, sources, kernels.norm, "joint", left_out=0, columns=wide
     )
 
 

@@ -48,13 +48,10 @@ def _dead(found: FilterDiagnosis) -> str:
 def _alike(found: FilterDiagnosis) -> str:
     flags = found.flags
     if found.dead.all():
-        return f"{int(flags['duplicate'].sum())} have a duplicate."
+        return f"{int(flags['duplicate'].sum())} with a duplicate."
     alike, scale = int(flags["duplicate"].sum()), int(flags["out of scale"].sum())
     spread = float(found.rms.max()) / found.median
-    return (
-        f"{alike} have a duplicate; {scale} are out of scale, and the strongest is {amount(spread, 2)} times the "
-        "median."
-    )
+    return f"{alike} with a duplicate, {scale} out of scale; the strongest is {amount(spread, 2)} times the median."
 
 
 def _frequencies(found: FilterDiagnosis) -> list[str]:
@@ -102,7 +99,12 @@ def _limits(found: FilterDiagnosis) -> Mapping[str, str]:
 
 
 def _which(found: FilterDiagnosis, name: str) -> str:
-    values = {"high frequency": found.bands[:, 2], "aliased": found.aliased, "flickers": found.shift_error}.get(name)
+    values = {
+        "duplicate": found.cosine,
+        "high frequency": found.bands[:, 2],
+        "aliased": found.aliased,
+        "flickers": found.shift_error,
+    }.get(name)
     if values is not None and values.isnan().all():
         return "undefined" if name != "flickers" or found.path else "no data"
     return listed(found.flags[name].nonzero().flatten().tolist(), 10) or "-"
