@@ -166,6 +166,21 @@ def test_everything_is_saved_and_drawn_beside_the_picture(tmp_path: Path) -> Non
     assert any(np.allclose(drawn, one) for one in found.maps[:, 0].double().numpy())  # type: ignore[arg-type]
 
 
+def test_channels_that_tie_with_the_last_one_shown_are_counted() -> None:
+    x = torch.tensor([3.0, 2.0, 2.0, 2.0, 1.0]).reshape(1, 5, 1, 1)
+    found = firing(nn.Sequential(nn.Identity()), x, "0", tiles=2)
+    assert found.shown.tolist() == [0, 1]
+    assert "note: 2 more channels have the same max as the last one shown" in found.to_text()
+    for tiles in (1, 4, 5):  # nothing that ties is left out
+        assert "note" not in firing(nn.Sequential(nn.Identity()), x, "0", tiles=tiles).to_text()
+
+
+def test_squares_of_a_layer_without_places_have_one_scale_and_the_figure_says_so() -> None:
+    figure = firing(nets.make("module"), X, "fc", tiles=3).plot()
+    assert len({ax.images[0].norm.vmax for ax in figure.axes[1:]}) == 1
+    assert "all have one scale" in " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+
+
 def test_the_model_stays_as_it_was() -> None:
     net = nets.make("module in place")
     net.train()

@@ -233,6 +233,20 @@ def test_fewer_pictures_than_asked_for_give_fewer_patches_and_a_note() -> None:
     assert top_patches(nets.make("module"), X[:2], "conv2", n=9, distinct=False).value.shape == (6, 9)
 
 
+def test_the_text_has_a_page_of_channels_and_tells_of_the_rest() -> None:
+    lines = top_patches(nn.Sequential(nn.Conv2d(3, 23, 3)), X, "0", n=2).to_text().splitlines()
+    assert [line.split()[0] for line in lines[-21:-1]] == [str(i) for i in range(20)]
+    assert lines[-1] == "3 more channels are in the files and attributes."
+
+
+@pytest.mark.parametrize(
+    ("distinct", "words"), [(True, "the 3 pictures of 7 with"), (False, "the 3 places in 7 pictures")]
+)
+def test_the_figure_says_what_was_counted(distinct: bool, words: str) -> None:
+    figure = top_patches(nets.make("module"), X, "conv2", n=3, distinct=distinct).plot()
+    assert words in " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+
+
 def test_a_layer_without_places_shows_whole_pictures() -> None:
     net = nets.make("module")
     found = top_patches(net, X, "fc", n=3, channels=[4])

@@ -75,4 +75,6 @@ def _map(ax: Axes, values: Tensor, end: float, aspect: float) -> None:
 def _foot(found: Firing) -> str:
     words = f"{found.layer}: the {len(found.shown)} strongest of {len(found.max)} channels by {found.rank}"
     words += f" over {found.examples} pictures." if found.examples > 1 else "."
+    if found.places == (1, 1):
+        return words + " Above each square its channel and value; all have one scale, dark is low."
     return words + " Above each map its channel and largest value; each is scaled by itself, dark is low."

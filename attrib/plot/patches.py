@@ -78,8 +78,9 @@ def patch_panels(found: TopPatches, *, channels: int = SHOWN) -> Figure:
 
 
 def _foot(found: TopPatches, count: int) -> str:
-    what = "pictures" if found.distinct else "places"
-    words = f"{found.layer}: the {found.value.shape[1]} {what} of {found.examples} with the largest activation"
+    what = "pictures of" if found.distinct else "places in"
+    pictures = f"{found.examples}" if found.distinct else f"{found.examples} pictures"
+    words = f"{found.layer}: the {found.value.shape[1]} {what} {pictures} with the largest activation"
     words += ", strongest first; numbers: largest to smallest of them."
     if found.projections is not None:
         words += f" Left of each: what {found.project} projects back from that one unit, each scaled by itself."

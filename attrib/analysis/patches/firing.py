@@ -82,7 +82,17 @@ class Firing(Finding):
             {"channel": str(int(channel))} | {name: amount(float(getattr(self, name)[channel])) for name in names}
             for channel in self.shown
         ]
-        return "\n".join([*lines, "", text_table(rows, markdown=markdown)])
+        return "\n".join([*lines, *self.notes, "", text_table(rows, markdown=markdown)])
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know before trusting the order; usually nothing."""
+        by: Tensor = getattr(self, self.rank)
+        ties = int((by == by[self.shown[-1]]).sum()) if len(self.shown) < len(by) else 0
+        left_out = ties - int((by[self.shown] == by[self.shown[-1]]).sum())
+        if ties < 2 or not left_out:
+            return []
+        return [f"note: {left_out} more channels have the same {self.rank} as the last one shown; choose another rank"]
 
     def plot(self) -> Figure:
         """Draw `attrib.plot.fires.firing_panels`."""
