@@ -362,6 +362,14 @@ class TestResult:
         np.testing.assert_allclose(ax.lines[0].get_xdata(), [0.7, 1.5])
         np.testing.assert_allclose(ax.lines[0].get_ydata(), found.relative("scale", "act1").mean(1).flip(0))
 
+    def test_names_of_layers_are_cut_where_panels_are_narrow_and_say_what_is_drawn(self) -> None:
+        layers = ["act1", "act2", "conv1", "conv2", "fc@input"]
+        found = measured(layers=layers, sweeps={"scale": [1.5]}, methods=["saliency", "input_x_gradient"])
+        titles = [ax.get_title() for ax in found.plot().axes[1:]]
+        assert all(title.count("\n") <= 1 for title in titles)
+        assert [title.split()[-1] for title in titles] == ["distance"] * 5 + ["probability"] + ["error"] * 2
+        assert "shares of the length" in found.plot().texts[0].get_text().replace("\n", " ")
+
 
 @data.needs_data
 def test_on_cifar_the_last_layer_changes_less_than_the_first_as_in_the_paper() -> None:

@@ -45,11 +45,11 @@ def invariance_curves(found: Invariance, *, relative: bool = True) -> Figure:
         >>> from attrib.analysis import invariance
         >>> figure = invariance_curves(invariance(model, x, 3, sweeps={"vertical": [-2, 0, 2]}))
         >>> [ax.get_title() for ax in figure.axes]
-        ['-2, 0, 2', 'stem, relative distance', 'fc@input, relative distance', 'probability']
+        ['-2, 0, 2', 'stem, distance', 'fc@input, distance', 'probability']
     """
     methods = list(next(iter(found.equivariance.values()), {}))
     columns = 2 + len(found.norm) + len(methods)
-    foot = wrap(_foot(found), WIDTH - 2 * GAP, SMALL)
+    foot = wrap(_foot(found, relative=relative), WIDTH - 2 * GAP, SMALL)
     below = GAP * 2 + LINE * len(foot)
     high = len(found.amounts) * (HIGH + TOP + BELOW) + below
     figure = Figure(figsize=(WIDTH, high), dpi=DPI)
@@ -64,7 +64,7 @@ def invariance_curves(found: Invariance, *, relative: bool = True) -> Figure:
             _distance(ax, found, sweep, layer, relative=relative)
         _probability(axes[1 + len(found.norm)], found, sweep)
         for ax, method in zip(axes[2 + len(found.norm) :], methods, strict=True):
-            _lines(ax, found, sweep, found.equivariance[sweep][method], f"{method}, error")
+            _lines(ax, found, sweep, found.equivariance[sweep][method], (method, "error"))
     return figure
 
 
@@ -92,18 +92,19 @@ def _distance(ax: Axes, found: Invariance, sweep: str, layer: str, *, relative: 
     control = None
     if found.artefact:
         control = found.control(sweep, layer) if relative else found.artefact[sweep][layer]
-    title = f"{layer}, {'relative ' if relative else ''}distance"
-    _lines(ax, found, sweep, values, title, control)
+    _lines(ax, found, sweep, values, (layer, "distance"), control)
 
 
 def _probability(ax: Axes, found: Invariance, sweep: str) -> None:
-    _lines(ax, found, sweep, found.probability[sweep], "probability")
+    _lines(ax, found, sweep, found.probability[sweep], ("", "probability"))
     order = found.amounts[sweep].argsort()
     ax.fill_between(found.amounts[sweep][order], found.outside[sweep][order], color=OUTSIDE, linewidth=0, zorder=0)
     ax.set_ylim(0, 1.02)
 
 
-def _lines(ax: Axes, found: Invariance, sweep: str, values: Tensor, title: str, control: Tensor | None = None) -> None:
+def _lines(
+    ax: Axes, found: Invariance, sweep: str, values: Tensor, title: tuple[str, str], control: Tensor | None = None
+) -> None:
     """Lines ``(A, N)`` over the amounts, in order."""
     order = found.amounts[sweep].argsort()
     x, y = found.amounts[sweep][order].numpy(), values[order].double().numpy()
@@ -120,7 +121,16 @@ def _lines(ax: Axes, found: Invariance, sweep: str, values: Tensor, title: str, 
     ax.tick_params(labelsize=SMALL, length=2, pad=1.5)
     ax.spines[["top", "right"]].set_visible(False)
     wide = ax.get_position().width * WIDTH + LEFT / 2
-    ax.set_title("\n".join(wrap(title, wide, SMALL)[:2]), size=SMALL, pad=3, parse_math=False)
+    ax.set_title(_title(*title, wide), size=SMALL, pad=3, parse_math=False)
+
+
+def _title(name: str, what: str, wide: float) -> str:
+    """Whose what, in at most two lines; of a name that is too long the end, which tells layers apart."""
+    lines, cut = wrap(f"{name}, {what}" if name else what, wide, SMALL), 0
+    while len(lines) > 2 and cut < len(name):
+        cut += 1
+        lines = [*wrap(f"…{name[cut:]},", wide, SMALL), what]
+    return "\n".join(lines)
 
 
 def _mean(values: Tensor) -> Floats:
@@ -129,11 +139,12 @@ def _mean(values: Tensor) -> Floats:
     return mean
 
 
-def _foot(found: Invariance) -> str:
+def _foot(found: Invariance, *, relative: bool) -> str:
     count = len(found.clean)
     lines = "a line for each" if count <= EACH else "their mean and the middle half"
     dashed = " Dashed: the way there and back, so lost borders and interpolation alone." if found.artefact else ""
+    unit = " Distances are shares of the length of the features." if relative else ""
     return (
-        f"{count} picture{'s' * (count != 1)}: {lines}.{dashed} Grey: share of the picture that is padding "
+        f"{count} picture{'s' * (count != 1)}: {lines}.{unit}{dashed} Grey: share of the picture that is padding "
         f"({found.padding})."
     )
