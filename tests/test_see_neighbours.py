@@ -36,6 +36,10 @@ def test_neighbours_are_printed_drawn_and_kept(run: Any, desk: Path) -> None:  #
     assert index.shape == (10, 3)
     assert (index != np.arange(10)[:, None]).all()
     assert {"figure.png", "found.md"} < files(desk / "run")
+    named = json.loads((desk / "run" / "manifest.json").read_text())[
+        "pictures"
+    ]  # what positions in the data are called
+    assert [Path(name).name for name in named] == [f"{i}.png" for i in range(5)] * 2
 
 
 def test_a_bank_on_disk_is_used_again_and_kept_from_other_questions(run: Any, desk: Path) -> None:  # noqa: F811
@@ -85,7 +89,7 @@ def test_invariance_is_printed_drawn_and_kept(run: Any, desk: Path) -> None:  # 
     [
         (("neighbours", "-k", "10"), "k must be at most 9, the rows of the bank other than the query; got 10"),
         (("neighbours", "--metric", "l1"), "metric must be one of 'l2', 'cosine'; got 'l1'"),
-        (("neighbours", "--query", "10"), "index must lie in [0, 9]; got 10 to 10"),
+        (("neighbours", "--query", "10"), "query must lie in [0, 9]; got 10"),
         (("neighbours", "--layer", "act3"), "no layer 'act3'"),
         (("embedding",), "perplexity must be below N / 3 = 3.333; got 30. Pass perplexity=3 or less"),
         (("embedding", "--method", "umap"), "--method must be one of 'pca', 'tsne'; got 'umap'"),

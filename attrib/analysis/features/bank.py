@@ -113,13 +113,14 @@ def as_pictures(seen: Tensor, mean: Sequence[float] | None, std: Sequence[float]
     return (seen - low) / torch.where(high > low, high - low, torch.ones_like(high))
 
 
-def checked_index(index: Tensor | Sequence[int], total: int) -> Tensor:
+def checked_index(index: Tensor | Sequence[int], total: int, name: str = "index") -> Tensor:
     """Positions in ``[0, total)`` as a LongTensor ``(k,)``."""
     given = torch.as_tensor(index)
     if given.ndim != 1 or not len(given) or given.is_floating_point() or given.dtype is torch.bool:
-        raise InputError(f"index must hold positions, integers (k,); got {given.dtype} {tuple(given.shape)}.")
+        raise InputError(f"{name} must hold positions, integers (k,); got {given.dtype} {tuple(given.shape)}.")
     if int(given.min()) < 0 or int(given.max()) >= total:
-        raise InputError(f"index must lie in [0, {total - 1}]; got {int(given.min())} to {int(given.max())}.")
+        wrong = int(given.min()) if int(given.min()) < 0 else int(given.max())
+        raise InputError(f"{name} must lie in [0, {total - 1}]; got {wrong}.")
     return given.long().cpu()
 
 

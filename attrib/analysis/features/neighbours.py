@@ -171,7 +171,7 @@ def nearest(
 def _asked(query: Bank | Sequence[int] | Tensor | None, bank: Bank) -> tuple[Bank, Tensor]:
     """The bank that the queries are from, and where they are in it."""
     if not isinstance(query, Bank):
-        return bank, torch.arange(len(bank)) if query is None else checked_index(query, len(bank))
+        return bank, torch.arange(len(bank)) if query is None else checked_index(query, len(bank), "query")
     for name in ("sha256", "pool", "preprocess", "shapes"):
         if query.about[name] != bank.about[name]:
             raise InputError(

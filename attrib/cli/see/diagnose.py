@@ -51,6 +51,6 @@ def diagnose_command(  # noqa: PLR0913  a command has as many arguments as it ha
             loaded = prepare.network(model, weights, 0, device)
             pictures = None if data is None else shown.stream(data, loaded, limit=limit, batch_size=batch_size)
             found = diagnose_filters(loaded.model, pictures, layer=layer, thresholds=at, show_progress=not quiet)
-            shown.write(found, folder, context, figures=figures)
+            shown.write(found, folder, context, figures=figures, pictures=pictures)
         shown.tell(found, context, json=json)
     return 0

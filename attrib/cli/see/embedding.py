@@ -56,6 +56,6 @@ def embedding_command(  # noqa: PLR0913  a command has as many arguments as it h
                     found = pca(rows, space=space, seed=seed)
                 else:
                     found = tsne(rows, space=space, perplexity=perplexity, seed=seed)
-            shown.write(found, folder, context, figures=figures)
+            shown.write(found, folder, context, figures=figures, pictures=pictures)
         shown.tell(found, context, json=json)
     return 0

@@ -42,6 +42,6 @@ def fires_command(  # noqa: PLR0913  a command has as many arguments as it has o
             with usage():
                 pictures = Stream(open_samples(files), loaded)
                 found = firing(loaded.model, pictures, layer, preprocess=loaded, show_progress=not quiet, **how)
-            shown.write(found, folder, context, figures=figures)
+            shown.write(found, folder, context, figures=figures, pictures=pictures)
         shown.tell(found, context, json=json)
     return 0

@@ -72,7 +72,7 @@ def invariance_command(  # noqa: PLR0913  a command has as many arguments as it 
                     preprocess=loaded.preprocess,
                     show_progress=not quiet,
                 )
-            shown.write(found, folder, context, figures=figures)
+            shown.write(found, folder, context, figures=figures, pictures=pictures)
         shown.tell(found, context, json=json)
     return 0
 

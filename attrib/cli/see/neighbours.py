@@ -46,6 +46,6 @@ def neighbours_command(  # noqa: PLR0913  a command has as many arguments as it 
             rows = features(loaded, pictures, layer, pool=pool, directory=bank, quiet=quiet)
             with usage():
                 found = nearest(query or None, rows, k, metric=cast('Literal["l2", "cosine"]', metric))
-            shown.write(found, folder, context, figures=figures)
+            shown.write(found, folder, context, figures=figures, pictures=pictures)
         shown.tell(found, context, json=json)
     return 0

@@ -49,6 +49,6 @@ def patches_command(  # noqa: PLR0913  a command has as many arguments as it has
             with usage():
                 how: dict[str, Any] = {"batch_size": batch_size, "preprocess": loaded, "show_progress": not quiet}
                 found = top_patches(loaded.model, pictures, layer, **what, **how)
-            shown.write(found, folder, context, figures=figures and found.crops is not None)
+            shown.write(found, folder, context, figures=figures and found.crops is not None, pictures=pictures)
         shown.tell(found, context, json=json)
     return 0

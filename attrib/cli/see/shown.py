@@ -39,10 +39,16 @@ def stream(data: str, network: LoadedModel, *, limit: int | None = None, batch_s
         return Stream(open_samples(demo_images() if data == "demo" else data, limit=limit), network, batch_size)
 
 
-def write(found: Finding, folder: Path | None, context: typer.Context, *, figures: bool) -> None:
-    """Write the result into ``folder``, inside the block of `prepare.output`; nowhere if it is None."""
+def write(
+    found: Finding, folder: Path | None, context: typer.Context, *, figures: bool, pictures: Stream | None = None
+) -> None:
+    """Write the result into ``folder``, inside the block of `prepare.output`; nowhere if it is None.
+
+    The names of ``pictures`` go into the manifest, in order, so that a position in the data can be looked up.
+    """
     if folder is not None:
-        found.write(folder, figures=figures, about=_about(context))
+        named = {} if pictures is None else {"pictures": list(pictures.samples.names)}
+        found.write(folder, figures=figures, about=_about(context) | named)
 
 
 def tell(found: Finding, context: typer.Context, *, json: bool) -> None:
