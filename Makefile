@@ -52,7 +52,7 @@ bench: $(VENV)/.installed-bench ## Measure speed and memory against Captum and p
 
 docs: $(VENV)/.installed-docs ## Build the documentation into docs/_build/html, warnings as errors
 	@echo "==> Building the documentation"
-	@$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@$(PY) -m sphinx -j auto -W --keep-going -q -b html docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
 clean: ## Remove what the targets made, but not the environment
