@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from attrib.core import count
-from attrib.core.synth import PixelSpace
+from attrib.core import as_objective, count
+from attrib.core.synth import Ball, Bounds, Move, PixelSpace, Search, synthesize
 from attrib.errors import InputError, ModelError, ShapeError, TargetError
 from attrib.io import LoadedModel, Preprocess
 from attrib.synthesis import Adversarial, attack, smallest_eps
@@ -60,6 +60,16 @@ def test_the_search_is_the_loop_written_out(norm: Any, eps: float, steps: int, t
         how: dict[str, Any] = {"eps": eps, "steps": steps, "step": 0.6 * eps, "norm": norm, "mean": 0.4, "std": 0.05}
         by_hand = oracle.attacked(NET, PICTURES[i], other if towards else said, towards=towards, **how)
         torch.testing.assert_close(found.changed[i], by_hand)
+
+
+@pytest.mark.parametrize(("norm", "move"), [("linf", "sign"), ("l2", "unit")])
+def test_the_search_is_the_one_loop_with_a_ball_and_bounds(norm: Any, move: Any) -> None:
+    std, eps, steps = 0.05, 0.3, 6
+    found = attack(NET, X, eps=eps, pixels=SPACE, norm=norm, steps=steps)
+    goal = -as_objective(SAID).in_space("log_odds")
+    rate, projections = eps * 2.5 / steps / std, [Ball(X, eps / std, norm), Bounds(SPACE)]
+    again = synthesize(NET, goal, X, Search(steps, Move(rate, move), projections=projections))
+    torch.testing.assert_close(found.adversarial, again.image)
 
 
 def test_channels_may_be_normalised_each_on_its_own() -> None:

@@ -88,6 +88,7 @@ def test_images_that_do_not_arrive_are_kept_and_counted() -> None:
         ({"confidence": 1.0}, InputError, "confidence must lie between 0 and 1"),
         ({"step": 0}, InputError, "step be above 0"),
         ({"steps": 0}, InputError, "steps must be an integer >= 1"),
+        ({"shape": None}, InputError, "shape must be given for a bare model"),
         ({"start": "white"}, InputError, "must be one of 'noise', 'grey', 'black'; got 'white'."),
         ({"start": torch.full((1, 3, 6, 5), 99.0)}, InputError, "inputs must be pictures"),
         ({"target": 5}, TargetError, "target must lie in [0, 4]"),

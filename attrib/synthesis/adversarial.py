@@ -61,7 +61,7 @@ def attack(
         model: a `attrib.io.LoadedModel`, or an ``nn.Module`` or callable with outputs ``(N, C)``.
         inputs: ``(N, C, H, W)`` as the network takes them: pixels in [0, 1], normalised.
         target: the class to be reached, one or one for each example; None: any class but the right one.
-        eps: radius of the ball, pixels.
+        eps: radius of the ball, pixels; with ``norm="l2"`` of the whole picture, so that about 0.5 is little.
         pixels: how pixels become inputs; None: as the `attrib.io.LoadedModel` says. ``PixelSpace()`` says that the
             inputs are pixels.
         labels: the right classes; None: what the network says.

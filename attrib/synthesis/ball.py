@@ -1,4 +1,10 @@
-"""Uphill inside a ball around a picture: the search of FGSM and PGD, for any slope."""
+"""Uphill inside a ball around a picture: the search of FGSM and PGD, for any slope.
+
+It takes the steps of `attrib.core.synth.synthesize` with a `Ball` and `Bounds`, and no others (a test compares them to
+the end). It does not call it, because every example has a radius of its own here, and because that loop scores the
+start and the end as well, for its record: one step would cost three forward passes, and a bisection takes a dozen
+searches.
+"""
 
 from __future__ import annotations
 

@@ -16,9 +16,11 @@ from attrib.core.objective import ClassScore
 from attrib.core.synth import PixelSpace
 from attrib.core.synth.moves import normalised
 from attrib.errors import InputError
+from attrib.io.loaded import LoadedModel
 from attrib.report.finding import Finding
 from attrib.report.table import amount, text_table
 from attrib.synthesis.asked import Classes, indices
+from attrib.synthesis.starts import input_shape
 from attrib.synthesis.subject import BATCH, Network, Subject
 
 if TYPE_CHECKING:
@@ -68,6 +70,11 @@ class Fooling(Finding):
             for i in range(len(self.images))
         ]
 
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """All facts as JSON holds them, with the rows of the table."""
+        return super().manifest | {"normalisation": self.subject.space.__dict__, "rows": self.table()}
+
     def to_text(self, *, markdown: bool = False) -> str:
         """Which classes were reached, and how fast."""
         rows = [{key: value if isinstance(value, str) else amount(value) for key, value in row.items()}
@@ -87,7 +94,7 @@ def fool(  # noqa: PLR0913  the paper's settings, and the network's
     target: Classes,
     start: Start | Tensor = "noise",
     *,
-    shape: Sequence[int] = (3, 224, 224),
+    shape: Sequence[int] | None = None,
     confidence: float = 0.99,
     steps: int = 200,
     step: float = 1 / 255,
@@ -114,7 +121,7 @@ def fool(  # noqa: PLR0913  the paper's settings, and the network's
         target: one class or several; one image each.
         start: uniform ``"noise"`` in [0, 1], ``"grey"`` 0.5, ``"black"`` 0, or inputs ``(N, C, H, W)`` or
             ``(1, C, H, W)`` as the network takes them.
-        shape: ``(C, H, W)`` of an image, if ``start`` is not a tensor.
+        shape: ``(C, H, W)`` of an image; as the network's preprocessing gives it if None.
         confidence: probability at which an image is done, below 1.
         steps: at most so many.
         step: length of one, pixels.
@@ -141,10 +148,17 @@ def fool(  # noqa: PLR0913  the paper's settings, and the network's
     asked = as_index(list(target) if isinstance(target, tuple) else target)
     wanted = asked if isinstance(asked, Tensor) else torch.tensor([asked])
     with frozen(subject.model):
-        first = _start(subject, start, shape, seed)
+        size = () if isinstance(start, Tensor) else shape or _shape(model)
+        first = _start(subject, start, size, seed)
         x = first.expand(len(wanted), *first.shape[1:]) if len(first) == 1 else first
         goal = indices("target", wanted, subject.chances(x))
         return _climbed(subject, x, goal, confidence, steps, step)
+
+
+def _shape(model: Network) -> tuple[int, ...]:
+    if not isinstance(model, LoadedModel):
+        raise InputError("shape must be given for a bare model, whose preprocessing is not known; got None.")
+    return input_shape(model, None)
 
 
 def _start(subject: Subject, start: Start | Tensor, shape: Sequence[int], seed: int) -> Tensor:

@@ -13,6 +13,7 @@ from attrib.cli.see.embedding import embedding_command
 from attrib.cli.see.facets import facets_command
 from attrib.cli.see.filters import filters_command
 from attrib.cli.see.fires import fires_command
+from attrib.cli.see.fooling import fooling_command
 from attrib.cli.see.hog import hog_command
 from attrib.cli.see.invariance import invariance_command
 from attrib.cli.see.inversion import inversion_command
@@ -37,6 +38,7 @@ see.command("embedding")(embedding_command)
 see.command("facets")(facets_command)
 see.command("filters")(filters_command)
 see.command("fires")(fires_command)
+see.command("fooling")(fooling_command)
 see.command("hog")(hog_command)
 see.command("invariance")(invariance_command)
 see.command("inversion")(inversion_command)

@@ -14,6 +14,8 @@ from attrib.cli.see import shown
 from attrib.cli.session import session, usage
 from attrib.errors import InputError
 
+USUAL = {"linf": "2/255", "l2": "0.5"}  # radii that nobody sees
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -29,14 +31,27 @@ def adversarial_command(  # noqa: PLR0913  a command has as many arguments as it
     target: Annotated[
         str | None,
         typer.Option(
-            "--target", "-t", metavar="CLASS", help="Number or name to be reached; any other one.", show_default=False
+            "--target",
+            "-t",
+            metavar="CLASS",
+            help="Number or name to be reached; any other than the predicted one unless given.",
+            show_default=False,
         ),
     ] = None,
-    eps: Annotated[str, typer.Option("--eps", metavar="NUMBER", help="Radius, pixels in [0, 1]; or 2/255.")] = "2/255",
+    eps: Annotated[
+        str | None,
+        typer.Option(
+            "--eps",
+            metavar="NUMBER",
+            help="Radius, pixels in [0, 1]; 2/255 unless given, 0.5 with --norm l2.",
+            show_default=False,
+        ),
+    ] = None,
     smallest: Annotated[bool, typer.Option("--smallest", help="Find the smallest radius, up to --eps.")] = False,
     norm: Annotated[str, typer.Option("--norm", metavar="linf|l2", help="Of what is added.")] = "linf",
     steps: Annotated[int, typer.Option("--steps", min=1, help="1 is FGSM, more are PGD.")] = 10,
     random_start: Annotated[bool, typer.Option("--random-start", help="Begin at a random point of the ball.")] = False,
+    batch_size: shown.BatchOption = 32,
     method: options.MethodOption = None,
     layer: options.LayerOption = None,
     seed: options.SeedOption = 0,
@@ -49,9 +64,10 @@ def adversarial_command(  # noqa: PLR0913  a command has as many arguments as it
 ) -> int:
     """Change pictures by less than anyone sees: what the network says then, and what maps make of it."""
     with session(quiet=quiet, debug=debug):
-        files, radius = prepare.pictures(images), number(eps)
+        files, radius = prepare.pictures(images), number(eps or USUAL.get(norm, "2/255"), "--eps")
         names: list[str] = prepare.methods(method) if method else []
         search: dict[str, Any] = {"norm": norm, "steps": steps, "random_start": random_start, "seed": seed}
+        search["batch_size"] = batch_size
         with prepare.output(out) as folder:
             from attrib.synthesis.adversarial import attack, smallest_eps
 
@@ -74,13 +90,13 @@ def adversarial_command(  # noqa: PLR0913  a command has as many arguments as it
     return 0
 
 
-def number(text: str) -> float:
+def number(text: str, option: str) -> float:
     """A number, or a fraction such as 2/255."""
     with usage():
         try:
             return float(Fraction(text))
         except (ValueError, ZeroDivisionError):
-            raise InputError(f"--eps must be a number or a fraction, such as 2/255; got {text!r}.") from None
+            raise InputError(f"{option} must be a number or a fraction, such as 2/255; got {text!r}.") from None
 
 
 def question(loaded: LoadedModel, files: Sequence[Path], target: str | None) -> tuple[Tensor, int | None]:
@@ -94,8 +110,17 @@ def question(loaded: LoadedModel, files: Sequence[Path], target: str | None) -> 
     x = torch.cat([network.input(load_image(file)) for file in files])
     if target is None:
         return x, None
-    named = prepare.target(target)
-    index = named if isinstance(named, int) else network.class_index(named)
+    return x, class_number(loaded, target, "--target")
+
+
+def class_number(loaded: LoadedModel, text: str, option: str) -> int:
+    """The number of a class, from its number or name."""
+    from attrib.errors import did_you_mean
+    from attrib.tasks.subject import Network
+
+    named = prepare.target(text)
+    index = named if isinstance(named, int) else Network.of(loaded).class_index(named)
     if index is None:
-        raise InputError(f"--target must be the number or the name of a class; got {target!r}.")
-    return x, index
+        close = did_you_mean(text, loaded.categories or ())
+        raise InputError(f"{option} must be the number or the name of a class; got {text!r}.{close}")
+    return index
