@@ -126,10 +126,11 @@ def _lines(
 
 def _title(name: str, what: str, wide: float) -> str:
     """Whose what, in at most two lines; of a name that is too long the end, which tells layers apart."""
-    lines, cut = wrap(f"{name}, {what}" if name else what, wide, SMALL), 0
-    while len(lines) > 2 and cut < len(name):
-        cut += 1
-        lines = [*wrap(f"…{name[cut:]},", wide, SMALL), what]
+    for cut in range(max(1, len(name))):
+        text = f"{'…' * bool(cut)}{name[cut:]}, {what}" if name else what
+        lines = wrap(text, wide, SMALL)
+        if len(lines) <= 2 and " ".join(lines).replace("_ ", "_") == text:  # no word is broken but at an underscore
+            break
     return "\n".join(lines)
 
 
