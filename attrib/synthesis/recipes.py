@@ -90,6 +90,6 @@ RECIPES = {
         Recipe("yosinski_a", "noise", _yosinski(5.0, 0.0, 0.5, 4, 50, 0)),
         Recipe("yosinski_b", "noise", _yosinski(60.0, 0.3, 0.0, 0, 20, 0)),
         Recipe("yosinski_c", "noise", _yosinski(5.0, 1e-4, 1.0, 4, 0, 0)),
-        Recipe("yosinski_d", "noise", _yosinski(20.0, 0.0, 0.5, 4, 0, 90)),
+        Recipe("yosinski_d", "noise", _yosinski(2.0, 0.0, 0.5, 4, 0, 90)),
     )
 }
