@@ -128,6 +128,7 @@ class TestParts:
             ({"groups": 2, "widths": (96, 255, 384, 384, 256)}, "widths must be divisible by groups=2; layer 2 has"),
             ({"norm": "batch"}, "norm must be one of 'response', 'contrast'"),
             ({"dropout": 2}, "dropout must be a finite number"),
+            ({"padding": (1,)}, "padding must be 2 numbers"),
             ({"first_stride": 0}, "first_stride must be an integer >= 1"),
         ],
     )
@@ -213,10 +214,28 @@ class TestRunner:
     def test_the_figure_has_a_panel_for_the_paper_only_if_it_has_the_rows(
         self, data: Any, table: AblationTable
     ) -> None:
-        titles = [ax.get_title() for ax in table.plot().axes]
-        assert titles == ["error here, %", "error in the paper (ImageNet), %"]
+        figure = table.plot()
+        titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+        assert titles == ["here: error, %", "in the paper, on ImageNet: error, %"]
         mine = train_and_tabulate(*data, {"mine": Variant({"without": (3, 4, 6, 7)})}, **{**FAST, "seeds": (0,)})
-        assert [ax.get_title() for ax in mine.plot().axes] == ["error here, %"]
+        assert [ax.get_title() for ax in mine.plot().axes if ax.get_title()] == ["here: error, %"]
+        assert mine.said() == "Error, per cent: with seed 0 on 96 training and 48 test examples of 3 classes, 2 epochs."
+
+    def test_no_dot_is_cut_off_or_under_the_legend(self, table: AblationTable) -> None:
+        figure = table.plot()
+        figure.canvas.draw()
+        legend = next(ax for ax in figure.axes if ax.get_legend()).get_legend().get_window_extent()  # type: ignore[union-attr]
+        for ax in (one for one in figure.axes if one.get_title()):
+            box = ax.get_window_extent()
+            for line in ax.lines:
+                for x, y in ax.transData.transform(np.column_stack([line.get_xdata(), line.get_ydata()])):
+                    assert not legend.contains(x, y)
+                    assert box.x0 + 3 < x < box.x1 - 3
+
+    def test_pictures_in_double_precision_are_learned_from_as_well(self, data: Any) -> None:
+        train, test = ([(part.tensors[0].double(), part.tensors[1])] for part in data)
+        found = train_and_tabulate(train, test, ["zfnet"], **{**FAST, "seeds": (0,)})
+        assert 0 <= float(found.test) <= 100
 
     def test_everything_is_saved(self, table: AblationTable, tmp_path: Path) -> None:
         table.save(tmp_path / "run", figures=True)
@@ -229,6 +248,12 @@ class TestRunner:
         train, test = data
         with pytest.raises(InputError, match="rows must be one of 'krizhevsky'"):
             train_and_tabulate(train, test, ["vgg"], **FAST)
+        with pytest.raises(InputError, match="rows and seeds must hold at least one each; got 1 and 0"):
+            train_and_tabulate(train, test, ["zfnet"], **{**FAST, "seeds": ()})
+        with pytest.raises(InputError, match="rate must be a finite number"):
+            train_and_tabulate(train, test, ["zfnet"], **FAST, rate=-1)
+        with pytest.raises(InputError, match="train labels must be classes, counted from 0; got -1"):
+            train_and_tabulate(TensorDataset(train.tensors[0], train.tensors[1] - 1), test, ["zfnet"], **FAST)
         with pytest.raises(InputError, match="top must be less than the number of classes, 3; got 5"):
             train_and_tabulate(train, test, ["zfnet"], **{**FAST, "top": 5})
         with pytest.raises(InputError, match="train must have labels"):

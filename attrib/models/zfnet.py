@@ -140,6 +140,7 @@ def zfnet(  # noqa: PLR0913  the columns of the paper's tables, and what small d
     for number in without:
         checks.choice("layers to remove", number, REMOVABLE)
     checks.integer("groups", groups, 1)
+    _many("padding", padding, 2)
     convolutions, full = _widths("widths", widths, 5, scale, groups), _widths("fc", fc, 2, scale)
     builder = _Builder(checks.integer("channels", channels, 1), checks.sides("image_size", image_size, 2), std, seed)
     kernels = (checks.integer("first_kernel", first_kernel, 1), 5, 3, 3, 3)
@@ -162,11 +163,15 @@ def zfnet(  # noqa: PLR0913  the columns of the paper's tables, and what small d
 
 
 def _widths(what: str, given: Sequence[int], many: int, scale: float, groups: int = 1) -> list[int]:
-    if len(given) != many:
-        raise InputError(f"{what} must be {many} numbers; got {given!r}.")
+    _many(what, given, many)
     checks.number("scale", scale, 0)
     full = [checks.integer(what, width, 1) for width in given]
     return full if scale == 1 else [groups * max(1, round(scale * width / groups)) for width in full]
+
+
+def _many(what: str, given: Sequence[int], many: int) -> None:
+    if len(given) != many:
+        raise InputError(f"{what} must be {many} numbers; got {given!r}.")
 
 
 class _Builder:

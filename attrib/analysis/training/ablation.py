@@ -63,11 +63,16 @@ class AblationTable(Finding):
         return f"{self.said()}\n\n{text_table(rows, markdown=markdown)}"
 
     def said(self) -> str:
-        """Whose numbers these are, in a sentence."""
-        data = "{train} training and {test} test examples of {classes} classes, {epochs} epochs".format(**self.setting)
+        """Whose numbers these are, in words."""
+        told, count = self.setting, len(self.seeds)
+        data = f"{told['train']} training and {told['test']} test examples of {told['classes']} classes"
+        seeds = f"mean and standard deviation of {count} seeds" if count > 1 else f"with seed {self.seeds[0]}"
+        here = f"Error, per cent: {seeds} on {data}, {told['epochs']} epoch{'s' * (told['epochs'] != 1)}."
+        if not any(self.paper):
+            return here
         return (
-            f"Error, per cent: mean and standard deviation of {len(self.seeds)} seeds on {data}. The paper's are those "
-            "that it reports on ImageNet 2012: other data and larger networks, to be compared by order only."
+            f"{here} The paper's are those that it reports on ImageNet 2012: other data and larger networks, to be "
+            "compared by order only. Numbers in names are layers, and after a colon their channels or units."
         )
 
     def plot(self) -> Figure:
@@ -121,7 +126,8 @@ def train_and_tabulate(  # noqa: PLR0913  rows, and how they are trained
         options: of `attrib.models.zfnet` for all rows; they go before those of a row.
 
     Raises:
-        InputError: data without labels, or of another size than the training data; a row that does not exist.
+        InputError: no rows or seeds; data without labels, or of another size than the training data; a row that does
+            not exist.
 
     Example:
         >>> x, labels = torch.rand(12, 3, 48, 48), torch.arange(12) % 3
@@ -133,6 +139,11 @@ def train_and_tabulate(  # noqa: PLR0913  rows, and how they are trained
     References:
         Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, table 3.
     """
+    if not rows or not seeds:
+        raise InputError(f"rows and seeds must hold at least one each; got {len(rows)} and {len(seeds)}.")
+    for seed in seeds:
+        checks.integer("seeds", seed, 0)
+    checks.number("rate", rate, 0)
     x, labels = _examples("train", train)
     other, truth = _examples("test", test)
     if x.shape[1:] != other.shape[1:]:
@@ -148,9 +159,11 @@ def train_and_tabulate(  # noqa: PLR0913  rows, and how they are trained
     with tqdm(total=len(variants) * len(seeds), unit="training", disable=None if show_progress else True) as bar:
         for i, variant in enumerate(variants.values()):
             for j, seed in enumerate(seeds):
-                net = variant.build(classes, **options, seed=seed).to(x.device)
+                net = variant.build(classes, **options, seed=seed).to(x)
                 fit(net, x, labels, **how, seed=seed)  # type: ignore[arg-type]  # by their names
-                errors[:, i, j] = torch.tensor([*_errors(net, x, labels, top)[:1], *_errors(net, other, truth, top)])
+                errors[:, i, j] = torch.tensor(
+                    [*_errors(net, x, labels, top)[:1], *_errors(net, other.to(x), truth, top)]
+                )
                 bar.update()
             parameters.append(sum(one.numel() for one in net.parameters()))
     setting = {"train": len(x), "test": len(other), "classes": classes, **how}
@@ -172,7 +185,10 @@ def _examples(what: str, data: Data) -> tuple[Tensor, Tensor]:
     labels = [one.labels for one in read if one.labels is not None]
     if len(labels) < len(read):
         raise InputError(f"{what} must have labels; got examples without.")
-    return torch.cat([one.inputs for one in read]), torch.cat(labels).long()
+    found = torch.cat(labels).long()
+    if int(found.min()) < 0:
+        raise InputError(f"{what} labels must be classes, counted from 0; got {int(found.min())}.")
+    return torch.cat([one.inputs for one in read]), found
 
 
 def _variants(rows: Sequence[str] | Mapping[str, Variant | Mapping[str, Any]]) -> dict[str, Variant]:
