@@ -65,6 +65,12 @@ class TestRead:
         with pytest.raises(InputError, match=says):
             read_parts(table, tiny.loaded(), parts)
 
+    def test_what_is_no_table_is_told(self, table: Path) -> None:
+        with pytest.raises(InputError, match=r"data must be a table, CSV, JSON or JSON lines; got '.*': a folder"):
+            read_parts(table.parent, tiny.loaded())
+        with pytest.raises(InputError, match=r"data must be a table, CSV, JSON or JSON lines; got '.*a.png'"):
+            read_parts(table.parent / "photos" / "a.png", tiny.loaded())
+
 
 class TestCommand:
     def test_writes_the_numbers_of_the_function_and_both_figures(self, run: Any, table: Path) -> None:  # noqa: F811

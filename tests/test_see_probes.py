@@ -59,7 +59,7 @@ def test_shots_and_formats(run: Any) -> None:  # noqa: F811
         (("--pool", "max"), "kind must be one of 'grid', 'mean', 'flatten'"),
         (("--json", "--latex"), "got both --latex and --json"),
         (("--layer", "act9"), "no layer 'act9'"),
-        (("--data", "photos"), "data must have labels"),
+        (("--data", "photos"), "--data must have labels: a folder of one folder for each class, or a table with a col"),
     ],
 )
 def test_wrong_arguments_are_told_as_such(run: Any, words: tuple[str, ...], says: str) -> None:  # noqa: F811

@@ -34,7 +34,7 @@ def test_writes_what_the_function_finds_and_prints_it_in_words(
     assert code == 0
     assert out.startswith("Strongest of 2 examples by epoch")
     told = json.loads((desk / "run" / "manifest.json").read_text())
-    assert told["epochs"] == [1, 5]
+    assert (told["epochs"], told["pictures"]) == ([1, 5], ["a.png", "b.png"])
     assert told["command"][:3] == ["attrib", "see", "training"]
     x = tiny.loaded().inputs([tiny.picture(i) for i in range(2)])
     states = {epoch: f"epoch{epoch}.pt" for epoch in (1, 5)}
@@ -54,7 +54,7 @@ def test_json_is_the_manifest_and_epochs_are_counted_where_none_is_said(run: Any
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((*COMMAND, "--checkpoint", "no.pt"), "weights must be an existing file"),
+        ((*COMMAND, "--checkpoint", "epoch6.pt"), "existing file; got 'epoch6.pt'. Did you mean 'epoch5.pt'"),
         ((*COMMAND, "--checkpoint", "1=epoch1.pt", "--checkpoint", "1=epoch5.pt"), "must be of different epochs"),
         ((*COMMAND, "--checkpoint", "broken.jpg"), "weights must be an undamaged file"),
         ((*COMMAND, "--checkpoint", "epoch1.pt", "--layer", "act9"), "no layer 'act9'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from attrib.analysis import agreement, segment
-from attrib.analysis.segments.agreement import centre_box
+from attrib.analysis.segments.agreement import boxes_of, centre_box
 from attrib.analysis.segments.segment import _Cut, _largest, _seeds
 from attrib.errors import InputError, MissingDependency, ShapeError
 from attrib.plot.segment import FOREGROUND, OVER, localisation_curve, segment_panels
@@ -123,7 +124,9 @@ class TestCut:
         assert float(found.area[0]) in {0.0, 1.0}  # one colour: a cut can but call all of it the same
         assert bool(found.shares[0, 1:].isnan().all())
         assert found.boxes.tolist() == ([[0, 0, 0, 0]] if float(found.area[0]) == 0 else [[0, 0, SIDE, SIDE]])
-        assert found.to_text()
+        if float(found.area[0]) == 0:
+            assert "Next to nothing was found in picture 0: what the map points at" in found.to_text()
+            assert segment_panels(found).axes[2].get_title() == "nothing to cut out"
 
 
 class TestConventions:
@@ -316,6 +319,16 @@ class TestFigure:
             "figure.png",
             "arrays",
         }
+
+    def test_says_where_next_to_nothing_was_found(self) -> None:
+        true = disc()
+        found = segment(rough(true).repeat(2, 1, 1, 1), [photo(true)] * 2, names=["good", "bad"])
+        assert "Next to nothing" not in found.to_text()
+        masks = found.masks.clone()
+        masks[1] = False
+        empty = replace(found, masks=masks, boxes=boxes_of(masks))
+        assert "\n\nNext to nothing was found in bad: " in empty.to_text()
+        assert [ax.get_title() for ax in segment_panels(empty).axes][2::3] == ["cut out, 17%", "nothing to cut out"]
 
     def test_shows_eight_pictures_or_those_asked_for(self) -> None:
         true = disc()

@@ -16,9 +16,10 @@ from PIL import Image
 from attrib.benchmark import beats, bootstrap_interval, compare_pairs, rank_methods
 from attrib.cli import main
 from attrib.errors import InputError, OutputError
+from attrib.report.table import escape_latex
 from attrib.study import StudyResult, Summary, load_study, summarise, summarise_scores, summary_table, write_report
 from attrib.study.report_words import findings, legend
-from attrib.study.tables import escape_latex, escape_markdown
+from attrib.study.tables import escape_markdown
 from tests import studies
 
 pytest.importorskip("pyarrow")

@@ -169,6 +169,7 @@ def test_a_jump_is_another_example_than_at_the_epoch_before_and_the_dead_do_not_
     assert lines[3].split() == ["conv:0", "4", "4", "7*", "7"]
     assert lines[4].split() == ["conv:1", "none", "2", "none", "3"]
     assert made([[1]]).jumps == ()
+    assert "(*: another one than before; 1 jump in 1 step)" in made([[1, 2]]).to_text()
 
 
 def test_the_figure_has_a_row_for_each_feature_and_marks_the_jumps() -> None:
@@ -307,6 +308,7 @@ def test_another_probe_set_is_noticed() -> None:
     [
         ({"layers": "act1"}, InputError, "layers must be a list"),
         ({"layers": []}, InputError, "layers must be a list"),
+        ({"layers": [nets.make("module").act1]}, InputError, "layers must be addresses"),
         ({"channels": 0}, InputError, "channels must be an integer >= 1"),
         ({"channels": {"act2": [1]}}, InputError, r"channels must be given for each layer, \['act1'\]; got \['act2'\]"),
         ({"channels": {"act1": [1, 1]}}, InputError, "channels of 'act1' must be different numbers"),
@@ -361,8 +363,10 @@ def test_checkpoints_that_are_none_are_refused() -> None:
     for wrong in ([], {}, "model.pt"):
         with pytest.raises(InputError, match="checkpoints must be files or state dicts"):
             evolution(nets.make("module"), wrong, X, ["act1"])
-    with pytest.raises(InputError, match="weights must be an existing file"):
-        evolution(nets.make("module"), ["no.pt"], X, ["act1"])
+    with pytest.raises(InputError, match=r"the checkpoint of epoch 2 must be an existing file; got 'no\.pt'"):
+        evolution(nets.make("module"), [{}, "no.pt"], X, ["act1"])  # and the first was not loaded
+    with pytest.raises(InputError, match="layers must be a list of at least one layer; got 'act1'"):
+        evolution(nets.make("module"), states(), X, "act1")
     with pytest.raises(ModelError, match=r"model must be an nn\.Module"):
         evolution(lambda x: x, [{}], X, ["act1"])
 

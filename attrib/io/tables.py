@@ -68,6 +68,9 @@ def records(table: Path) -> list[dict[str, Any]]:
         siblings = [one.name for one in table.parent.iterdir()] if table.parent.is_dir() else []
         hint = did_you_mean(table.name, siblings)
         raise InputError(f"data must be an existing table; got {str(table)!r}.{hint}") from None
+    except (OSError, UnicodeDecodeError) as exc:
+        what = "a folder" if table.is_dir() else str(exc)
+        raise InputError(f"data must be a table, CSV, JSON or JSON lines; got {str(table)!r}: {what}.") from exc
     found: Any
     try:
         if table.suffix.lower() == ".csv":

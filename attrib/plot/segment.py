@@ -32,7 +32,7 @@ def segment_panels(found: Segmentation, *, indices: Sequence[int] | None = None)
     """Draw each picture, the seeds of its colours, and what was cut out.
 
     Convention:
-        - seeds: red learns the foreground, blue the background, grey neither.
+        - seeds: orange learns the foreground, blue the background, grey neither.
         - the object keeps its colours, all else is darkened; the box is yellow.
 
     Args:
@@ -60,7 +60,7 @@ def segment_panels(found: Segmentation, *, indices: Sequence[int] | None = None)
         named = (
             found.names[index],
             "seeds of the colours",
-            f"cut out, {float(found.area[index]):.0%}",
+            f"cut out, {float(found.area[index]):.0%}" if found.masks[index].any() else "nothing to cut out",
         )
         titles |= {(row, 3 * side + i): text for i, text in enumerate(named)}
     high, wide = found.pictures.shape[1:3]
@@ -90,9 +90,9 @@ def _foot(found: Segmentation) -> str:
     low, high = found.settings["quantiles"]
     rounds = found.settings["iterations"]
     return (
-        f"Seeds: the colours of the foreground are learnt where the map is above its {high:.0%} quantile (red), those "
-        f"of the background below the {low:.0%} quantile (blue). One graph cut and {rounds} rounds of GrabCut; the "
-        "largest component in its own colours, and its box."
+        f"Seeds: the colours of the foreground are learnt where the map is above its {high:.0%} quantile (orange), "
+        f"those of the background below the {low:.0%} quantile (blue). One graph cut and {rounds} rounds of GrabCut; "
+        "the largest component in its own colours, and its box."
     )
 
 

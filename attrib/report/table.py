@@ -1,4 +1,4 @@
-"""Rows to text: aligned for a terminal, or Markdown."""
+"""Rows to text: aligned for a terminal, Markdown or LaTeX."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 Row = Mapping[str, str]
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", "[": "{[}", "]": "{]}",  # a row that begins with a bracket would be an option of the last one
+}  # fmt: skip
 
 
 def text_table(rows: Sequence[Row], *, markdown: bool = False) -> str:
@@ -35,6 +40,32 @@ def text_table(rows: Sequence[Row], *, markdown: bool = False) -> str:
 
 def _pad(cell: str, width: int, column: int) -> str:
     return cell.ljust(width) if column == 0 else cell.rjust(width)
+
+
+def escape_latex(text: str) -> str:
+    r"""Text as LaTeX shows it, with every special character taken literally.
+
+    Example:
+        >>> print(escape_latex("guided_gradcam & 5 %"))
+        guided\_gradcam \& 5 \%
+    """
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def latex_table(head: Sequence[str], *blocks: Sequence[Sequence[str]]) -> str:
+    r"""A table for LaTeX: the first column to the left, the others centred, a rule before every block of rows.
+
+    Example:
+        >>> print(latex_table(["layer", "accuracy"], [["fc", "$0.5$"]]))
+        \begin{tabular}{lc}
+        layer & accuracy \\
+        \hline
+        fc & $0.5$ \\
+        \end{tabular}
+    """
+    parts = ["\n".join(" & ".join(row) + r" \\" for row in rows) for rows in ([head], *blocks)]
+    columns = "l" + "c" * (len(head) - 1)
+    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", "\n\\hline\n".join(parts), r"\end{tabular}"])
 
 
 def amount(value: float | None, digits: int = 3) -> str:

@@ -8,30 +8,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from attrib import checks
-from attrib.report.table import fixed, text_table
+from attrib.report.table import escape_latex, fixed, text_table
 from attrib.report.wording import means_decimals
 from attrib.study.summary import Column, Summary
 
 Form = Literal["text", "markdown", "latex"]
 
 FORMS: tuple[Form, ...] = ("text", "markdown", "latex")
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", "[": "{[}", "]": "{]}",  # a row that begins with a bracket would be an option of the last one
-}  # fmt: skip
 _ARROW = {True: "↑", False: "↓", None: "·"}
 _LATEX_ARROW = {True: r" $\uparrow$", False: r" $\downarrow$", None: ""}
-
-
-def escape_latex(text: str) -> str:
-    r"""Text as LaTeX shows it, with every special character taken literally.
-
-    Example:
-        >>> print(escape_latex("guided_gradcam & 5 %"))
-        guided\_gradcam \& 5 \%
-    """
-    return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
 def escape_markdown(text: str) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attrib import checks
 from attrib.report.finding import Finding
-from attrib.report.table import text_table
+from attrib.report.table import escape_latex, latex_table, text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,12 +105,8 @@ class Correspondence(Finding):
             \end{tabular}
         """
         cells = self._cells(r"\pm")
-        head, *_ = cells
-        rows = [[_escaped(row["hidden"]), *(f"${row[layer]}$" for layer in self.layers)] for row in cells]
-        top = [_escaped(name) for name in head]
-        lines = [" & ".join(row) + r" \\" for row in [top, *rows]]
-        body = [lines[0], r"\hline", *lines[1:]]
-        return "\n".join([rf"\begin{{tabular}}{{l{'c' * len(self.layers)}}}", *body, r"\end{tabular}"])
+        rows = [[escape_latex(row["hidden"]), *(f"${row[layer]}$" for layer in self.layers)] for row in cells]
+        return latex_table(list(map(escape_latex, cells[0])), rows)
 
     def plot(self) -> Figure:
         """Draw every part beside the random places of its size, one panel for each layer."""
@@ -149,7 +145,3 @@ def _spread(values: Tensor) -> tuple[float, float]:
         float(known.mean()) if len(known) else float("nan"),
         float(known.std()) if len(known) > 1 else float("nan"),
     )
-
-
-def _escaped(text: str) -> str:
-    return "".join(f"\\{one}" if one in "&%$#_{}" else one for one in text)

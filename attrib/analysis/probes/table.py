@@ -11,7 +11,7 @@ from torch import Tensor
 from attrib import checks
 from attrib.benchmark.stats import bootstrap_interval, open_unit
 from attrib.report.finding import Finding
-from attrib.report.table import text_table
+from attrib.report.table import escape_latex, latex_table, text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -157,15 +157,12 @@ class LayerProbes(Finding):
 
     def to_latex(self) -> str:
         """The table of the paper: one row for each probe and layer, a column for each size, mean ± sd in per cent."""
-        lines = [r"\begin{tabular}{l" + "c" * len(self.sizes) + "}", r"\hline"]
-        lines += [" & ".join(["", *map(_escaped, self.sizes)]) + r" \\", r"\hline"]
-        for probe in self.probes:
-            for layer in self.layers:
-                found = [one for one in self.scores() if (one.probe, one.layer) == (probe, layer)]
-                cells = [f"${_percent(one.mean, one.sd)}$".replace("±", r"\pm") for one in found]
-                lines.append(" & ".join([_escaped(f"{probe} ({layer})"), *cells]) + r" \\")
-            lines.append(r"\hline")
-        return "\n".join([*lines, r"\end{tabular}"])
+        cells: dict[tuple[str, str], list[str]] = {}
+        for one in self.scores():
+            number = f"${_percent(one.mean, one.sd)}$".replace("±", r"\pm")
+            cells.setdefault((one.probe, one.layer), [escape_latex(f"{one.probe} ({one.layer})")]).append(number)
+        blocks = [[cells[probe, layer] for layer in self.layers] for probe in self.probes]
+        return latex_table(["", *map(escape_latex, self.sizes)], *blocks)
 
     def plot(self) -> Figure:
         """Accuracy by layer, see `attrib.plot.probe_curves`."""
@@ -181,8 +178,3 @@ def _student(level: float, repeats: int) -> float:
 
 def _percent(mean: float, sd: float) -> str:
     return f"{100 * mean:.1f}" + (f" ± {100 * sd:.1f}" if not isnan(sd) else "")
-
-
-def _escaped(text: str) -> str:
-    r"""Words for LaTeX: underscores and the like with a backslash."""
-    return "".join(f"\\{letter}" if letter in "_%&#$" else letter for letter in text)

@@ -29,6 +29,8 @@ Pixels = npt.NDArray[np.uint8]
 Pictures = Tensor | Image.Image | Sequence[Any]
 
 COMPONENTS = 5  # of OpenCV's mixtures, for which it has no option
+SPECK = 1e-3  # of the picture: smaller than anything that photos are taken of
+WHY = "what the map points at has the colours of the rest. Another map, or held seeds (fixed), may help."
 _MODEL = (1, 13 * COMPONENTS)  # weight, mean and covariance of each component, as OpenCV lays them out
 
 
@@ -84,7 +86,9 @@ class Segmentation(Finding):
             }
             for name, box, share in zip(self.names, self.boxes.tolist(), self.area.tolist(), strict=True)
         ]
-        return text_table(rows, markdown=markdown)
+        lost = [name for name, share in zip(self.names, self.area.tolist(), strict=True) if share < SPECK]
+        said = f"Next to nothing was found in {', '.join(lost[:5])}{', ...' * (len(lost) > 5)}: {WHY}" if lost else ""
+        return "\n\n".join(filter(None, (text_table(rows, markdown=markdown), said)))
 
     def plot(self) -> Figure:
         """Draw each picture with its seeds and with the outline of what was found."""

@@ -93,7 +93,8 @@ class Evolution(Finding):
     def to_text(self, *, markdown: bool = False) -> str:
         """The strongest example of each feature at each epoch, and how each layer settles."""
         jumped = self.jumped
-        moves = f"{int(jumped.sum())} jumps in {jumped[:, 1:].numel()} steps" if len(self.epochs) > 1 else "one epoch"
+        count, steps = int(jumped.sum()), jumped[:, 1:].numel()
+        moves = f"{count} jump{'s' * (count != 1)} in {steps} step{'s' * (steps != 1)}" if steps else "one epoch"
         examples = [
             {"feature": f"{layer}:{channel}"}
             | {f"epoch {epoch}": self._example(f, e, moved=bool(jumped[f, e])) for e, epoch in enumerate(self.epochs)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -15,7 +16,7 @@ from attrib.analysis.training.look import Features, Glance, Projection, look, ra
 from attrib.analysis.training.result import Evolution, rank_correlation
 from attrib.core.layers import resolve, unwrap
 from attrib.core.streaming import Data, stream
-from attrib.errors import InputError, LayerError, ModelError
+from attrib.errors import InputError, LayerError, ModelError, did_you_mean
 from attrib.io.images import AnyPath
 from attrib.io.weights import load_state, load_weights
 
@@ -77,8 +78,8 @@ class TrainingWatch:
         seed: int = 0,
         show_progress: bool = False,
     ) -> None:
-        if isinstance(layers, (str, nn.Module)) or not layers:
-            raise InputError(f"layers must be a list of at least one layer; got {layers!r}.")
+        if not all(isinstance(layer, str) for layer in _several(layers)):
+            raise InputError(f"layers must be addresses, which stay the same while a network learns; got {layers!r}.")
         self.data, self.layers, self.channels = data, tuple(dict.fromkeys(layers)), _channels(channels, layers)
         self.epochs = None if epochs is None else frozenset(checks.integer("epoch", one) for one in epochs)
         self.method: Projection = checks.choice("method", method, ("deconvnet", "guided", "saliency"))
@@ -161,6 +162,12 @@ class TrainingWatch:
         return {layer: tuple(chosen.tolist()) for layer, chosen in drawn.items()}
 
 
+def _several(layers: Sequence[str | nn.Module]) -> Sequence[str | nn.Module]:
+    if isinstance(layers, (str, nn.Module)) or not layers:
+        raise InputError(f"layers must be a list of at least one layer; got {layers!r}.")
+    return layers
+
+
 def _channels(channels: Channels, layers: Sequence[str]) -> Channels:
     if not isinstance(channels, Mapping):
         return checks.integer("channels", channels, 1)
@@ -218,7 +225,12 @@ def evolution(  # noqa: PLR0913  what is watched, in what, and how it runs
     states = dict(checkpoints if isinstance(checkpoints, Mapping) else enumerate(checkpoints, 1))
     if not states or isinstance(checkpoints, str):
         raise InputError(f"checkpoints must be files or state dicts, by epoch or in a list; got {checkpoints!r}.")
-    names = [resolve(network, layer) for layer in layers]
+    for epoch, state in states.items():  # told before the first is looked at
+        if not isinstance(state, Mapping) and not (file := Path(state).expanduser()).is_file():
+            others = [one.name for one in file.parent.glob("*") if one.is_file()]
+            hint = did_you_mean(file.name, others)
+            raise InputError(f"the checkpoint of epoch {epoch} must be an existing file; got {str(state)!r}.{hint}")
+    names = [resolve(network, layer) for layer in _several(layers)]
     watch = TrainingWatch(
         data, names, channels, epochs=None, method=method, batch_size=batch_size, seed=seed, show_progress=show_progress
     )

@@ -24,7 +24,11 @@ def probes_command(  # noqa: PLR0913  a command has as many arguments as it has 
     shots: Annotated[
         list[int] | None,
         typer.Option(
-            "--shots", min=1, help="Examples of each class to learn from; may be repeated.", show_default=False
+            "--shots",
+            min=1,
+            metavar="N",
+            help="Examples of each class to learn from; may be repeated.",
+            show_default=False,
         ),
     ] = None,
     train: Annotated[float, typer.Option("--train", help="Share to learn from, without --shots.")] = 0.8,
@@ -58,6 +62,11 @@ def probes_command(  # noqa: PLR0913  a command has as many arguments as it has 
             loaded = prepare.network(model, weights, seed, device)
             pictures = shown.stream(data, loaded, limit=limit, batch_size=batch_size)
             with usage():
+                if pictures.labels is None:
+                    raise InputError(
+                        "--data must have labels: a folder of one folder for each class, or a table with a column "
+                        f"label; got {data!r}."
+                    )
                 found = probe_layers(
                     loaded.model,
                     pictures,
@@ -68,7 +77,7 @@ def probes_command(  # noqa: PLR0913  a command has as many arguments as it has 
                     seed=seed,
                     show_progress=not quiet,
                 )
-            shown.write(found, folder, context, figures=figures)
+            shown.write(found, folder, context, figures=figures, pictures=pictures)
         if latex:
             typer.echo(found.to_latex())
         else:

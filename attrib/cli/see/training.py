@@ -65,7 +65,7 @@ def training_command(  # noqa: PLR0913  a command has as many arguments as it ha
                     seed=seed,
                     show_progress=not quiet,
                 )
-            shown.write(found, folder, context, figures=figures)
+            shown.write(found, folder, context, figures=figures, pictures=pictures)
         shown.tell(found, context, json=json)
     return 0
 
