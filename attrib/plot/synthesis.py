@@ -94,7 +94,8 @@ def traces(values: Mapping[str, Tensor], ax: Axes | None = None, *, ylabel: str 
     """
     ax = new_axes() if ax is None else ax
     for name, line in values.items():
-        ax.plot(line.detach().cpu().numpy(), label=name, linewidth=1.5)
+        shown = f" {name}" if name.startswith("_") else name  # matplotlib leaves such names out of legends
+        ax.plot(line.detach().cpu().numpy(), label=shown, linewidth=1.5)
     ax.set_xlabel("step")
     ax.set_ylabel(ylabel)
     if log:
