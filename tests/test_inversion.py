@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from attrib.core import count
 from attrib.core.synth import Fourier, Move, PixelSpace, Step
 from attrib.errors import InputError, LayerError, ShapeError, TargetError
+from attrib.plot.synthesis import traces
 from attrib.synthesis import Inversion, Prior, invert
 from tests import nets, tiny
 from tests.test_cli import desk, files, run  # noqa: F401  fixtures
@@ -149,6 +150,12 @@ def test_the_figure_and_the_words() -> None:
     found = quick(["conv1", "conv2"])
     assert [ax.get_title().split(",")[0] for ax in found.plot().axes] == ["original", "conv1", "conv2"]
     assert [line.split()[0] for line in found.to_text().splitlines()[1:]] == ["conv1", "conv2"]
+
+
+def test_the_lines_of_layers_whose_names_begin_with_an_underscore_are_named_too() -> None:
+    legend = traces({"_blocks.0": torch.arange(3.0), "conv": torch.arange(3.0)}, log=True).get_legend()
+    assert legend is not None
+    assert [text.get_text().strip() for text in legend.get_texts()] == ["_blocks.0", "conv"]
 
 
 @pytest.mark.parametrize(
