@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attrib.core import Channel
 from attrib.core.synth import PixelSpace
 from attrib.errors import InputError
+from attrib.io import LoadedModel
 from attrib.synthesis import Facets, facets
 from tests import tiny
 from tests.test_cli import desk, files, run  # noqa: F401  fixtures
@@ -107,6 +108,21 @@ def test_the_figure_has_a_row_per_facet() -> None:
 def test_bad_input_is_refused(how: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         quick(**how)
+
+
+def test_pictures_that_a_layer_cannot_tell_apart_are_refused() -> None:
+    same = pictures()[:1].expand(20, -1, -1, -1)
+    with pytest.raises(InputError, match="differ among pictures, or there is nothing to sort"):
+        facets(either(), same, 0, count=2, perplexity=4, layer="0", pixels=PixelSpace())
+
+
+def test_the_unit_is_one_and_goes_by_its_name() -> None:
+    with pytest.raises(InputError, match="unit must be one class, unit or objective; got 2"):
+        facets(either(), pictures(), [0, 1], pixels=PixelSpace())
+    named = LoadedModel(either(), tiny.loaded().preprocess, ("both", "none"))
+    found = facets(named, pictures(), "both", count=2, layer="0", top=14, exemplars=3, perplexity=4, steps=1)
+    assert torch.equal(found.index, quick().index)
+    assert found.unit == "both"
 
 
 def test_a_generator_reads_only_once() -> None:

@@ -14,11 +14,10 @@ from attrib.core.layers import auto_layer, resolve
 from attrib.core.objective import Objective
 from attrib.core.streaming import Data, batches, stream
 from attrib.core.synth import PixelSpace
-from attrib.core.targets import as_objective
 from attrib.errors import InputError
 from attrib.report.finding import Finding
 from attrib.report.table import amount, text_table
-from attrib.synthesis.ascent import Ascent, ascend
+from attrib.synthesis.ascent import Ascent, ascend, objectives
 from attrib.synthesis.recipes import Recipe
 from attrib.synthesis.subject import Network, Subject
 
@@ -117,7 +116,7 @@ def facets(  # noqa: PLR0913  the paper's settings
     Args:
         model: a `attrib.io.LoadedModel`, or a module with ``pixels``.
         data: see `attrib.core.streaming.batches`; read twice, so no generator.
-        unit: a class, ``"layer4:7"`` or an objective.
+        unit: a class (its name, where a LoadedModel knows it), ``"layer4:7"`` or an objective.
         count: facets.
         layer: whose features tell pictures apart; the last spatial one unless given.
         top: pictures; fewer where there are not as many.
@@ -131,7 +130,7 @@ def facets(  # noqa: PLR0913  the paper's settings
 
     Raises:
         MissingDependency: scikit-learn is not installed.
-        InputError: there are fewer pictures than facets, or the perplexity is too large for them.
+        InputError: there are fewer pictures than facets, the perplexity is too large for them, or they are all alike.
 
     Example:
         >>> from attrib.core.synth import PixelSpace
@@ -144,7 +143,10 @@ def facets(  # noqa: PLR0913  the paper's settings
     References:
         Nguyen, Yosinski and Clune, "Multifaceted Feature Visualization", 2016, section 2.
     """
-    subject, goal = Subject.of(model, pixels), as_objective(unit)
+    subject = Subject.of(model, pixels)
+    goal, *others = objectives(unit, subject.names)
+    if others:
+        raise InputError(f"unit must be one class, unit or objective; got {1 + len(others)}. Call it for each.")
     checks.integer("exemplars", exemplars, 1)
     index, value = _strongest(subject, data, goal, checks.integer("top", top, 1))
     _enough(len(index), count, perplexity)
@@ -216,6 +218,11 @@ def _sorted_out(features: Tensor, count: int, components: int, perplexity: float
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
+    if not checks.finite(features) or bool((features == features[0]).all()):
+        raise InputError(
+            "features must be finite and differ among pictures, or there is nothing to sort; got NaN, infinite or "
+            "equal ones. Choose another layer, or other pictures."
+        )
     values = features.double().numpy()
     few = min(checks.integer("components", components, 2), *values.shape)
     reduced = PCA(few, random_state=seed).fit_transform(values)
