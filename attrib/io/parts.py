@@ -61,18 +61,16 @@ def read_parts(table: AnyPath, network: LoadedModel, parts: Sequence[str] | None
             raise InputError(f"parts must be columns of {place.name}; got {one!r}.{did_you_mean(one, known)}")
     if not chosen:
         raise InputError(f"a table of parts must have a column for each of them; {place.name} has {known}.")
-    images = [load_image(place.parent / str(row["image"])) for row in rows]
     names = tuple(str(row.get("name") or row["image"]) for row in rows)
-    masks = {
-        part: torch.stack(
-            [
-                _seen(row.get(part), image, network, place.parent, f"part {part!r} of {name}")
-                for row, image, name in zip(rows, images, names, strict=True)
-            ]
-        )
-        for part in chosen
-    }
-    return MarkedPictures(network.inputs(images), masks, tuple(map(network.view, images)), names)
+    inputs, views, masks = [], [], {part: list[Tensor]() for part in chosen}
+    for row, name in zip(rows, names, strict=True):  # one at a time: photos are larger than what is seen of them
+        image = load_image(place.parent / str(row["image"]))
+        inputs.append(network.inputs(image))
+        views.append(network.view(image))
+        for part in chosen:
+            masks[part].append(_seen(row.get(part), image, network, place.parent, f"part {part!r} of {name}"))
+    found = {part: torch.stack(several) for part, several in masks.items()}
+    return MarkedPictures(torch.cat(inputs), found, tuple(views), names)
 
 
 def _seen(cell: Any, image: Image.Image, network: LoadedModel, folder: Path, what: str) -> Tensor:

@@ -33,8 +33,8 @@ def adversarial_panels(found: Adversarial, examples: Sequence[int] | None = None
 
     Convention:
         - above each picture: what the network says of it, and how probable it finds that.
-        - the perturbation is centred on grey and magnified so that its largest value is black or white; how many times
-          is written above.
+        - the perturbation is centred on grey and magnified so that its largest value is black or white; the factor is
+          written above.
 
     Args:
         found: what `attrib.synthesis.attack` or `attrib.synthesis.smallest_eps` gave.
@@ -165,7 +165,7 @@ def _magnified(perturbation: Tensor) -> tuple[Floats, str]:
     if not largest:
         return as_picture(perturbation + 0.5), "nothing"
     shown: Floats = np.clip(as_picture((0.5 + perturbation / (2 * largest)).clamp(0, 1)), 0, 1)
-    return shown, f"magnified {0.5 / largest:.3g} times"
+    return shown, f"× {0.5 / largest:.3g}"
 
 
 def _said(found: Adversarial, example: int, chances: Tensor) -> str:
