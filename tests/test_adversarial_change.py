@@ -155,7 +155,7 @@ def test_the_figures_say_what_the_network_says_and_how_much_was_magnified(found:
     titles = [ax.get_title() for ax in figure.axes]
     row = found.table()[2]
     assert titles[0] == f"{row['before']} {row['probability before']:.2f}"
-    assert titles[1] == "added, × 5"  # 0.1 to 0.5
+    assert titles[1] == "added, x 5"  # 0.1 to 0.5
     assert titles[2] == f"{row['after']} {row['probability after']:.2f}"
     added = figure.axes[1].images[0].get_array()
     torch.testing.assert_close(torch.as_tensor(added).permute(2, 0, 1), 0.5 + found.perturbation[2] * 5)

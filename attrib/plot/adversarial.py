@@ -165,7 +165,7 @@ def _magnified(perturbation: Tensor) -> tuple[Floats, str]:
     if not largest:
         return as_picture(perturbation + 0.5), "nothing"
     shown: Floats = np.clip(as_picture((0.5 + perturbation / (2 * largest)).clamp(0, 1)), 0, 1)
-    return shown, f"× {0.5 / largest:.3g}"
+    return shown, f"x {0.5 / largest:.3g}"
 
 
 def _said(found: Adversarial, example: int, chances: Tensor) -> str:
