@@ -26,10 +26,12 @@ from attrib.core import Neuron, capture, count
 from attrib.core.geometry import Layout
 from attrib.core.watched import Unit
 from attrib.errors import InputError, LayerError, ModelError, RuleError, TargetError
+from attrib.io import Stream
+from attrib.io.samples import Sample, Samples
 from attrib.methods.deconvnet import Deconvnet
 from attrib.methods.guided import GuidedBackprop
 from attrib.methods.saliency import Saliency
-from tests import nets, realnets, transformers
+from tests import nets, realnets, tiny, transformers
 from tests.data import needs_data
 from tests.oracles.patches import crop, top_places
 from tests.test_cli import desk, run  # noqa: F401  fixtures
@@ -229,7 +231,7 @@ def test_values_that_do_not_come_again_are_told() -> None:
 def test_fewer_pictures_than_asked_for_give_fewer_patches_and_a_note() -> None:
     found = top_patches(nets.make("module"), X[:2], "conv2", n=9)
     assert found.value.shape == (6, 2)
-    assert "there are only 2 of the 9 places that were asked for" in found.to_text()
+    assert "there are only 2 of the 9 pictures that were asked for" in found.to_text()
     assert top_patches(nets.make("module"), X[:2], "conv2", n=9, distinct=False).value.shape == (6, 9)
 
 
@@ -337,6 +339,26 @@ def test_ten_thousand_pictures_and_512_channels_stay_in_bounded_memory() -> None
     assert found.value.shape == (512, 9)
     assert bool((found.index >= 9_000).all())  # the brightest come last
     assert 0 < memory.most < 20 * 100 * 2048 * 4  # views counted as copies; all pictures are 100 batches
+
+
+def test_pictures_are_not_repeated_for_all_the_patches_that_are_cut_out_of_them() -> None:
+    net, x = nn.Sequential(nn.Conv2d(3, 256, 1, stride=16)), nets.batch(20, 64, 64)
+    with Alive() as memory:
+        top_patches(net, x, "0", n=9)
+    assert memory.most < 0.2 * 256 * 9 * x[0].numel() * 4
+
+
+def test_of_files_only_the_best_are_read_again() -> None:
+    read: list[int] = []
+
+    def one(i: int) -> Sample:
+        read.append(i)
+        return Sample(tiny.picture(i))
+
+    samples = Samples(tuple("abcdefghi"), one, {}, labels=(0,) * 9)
+    found = top_patches(tiny.loaded().model, Stream(samples, tiny.loaded(), 4), "conv2", n=1, channels=[0, 3])
+    assert read == [*range(9), *sorted(set(found.index.flatten().tolist()))]
+    assert found.reproduced.all()
 
 
 def test_one_pass_over_the_data_and_one_over_the_best_is_all_it_takes() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -51,14 +51,19 @@ class Stream:
     def __iter__(self) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
         for start in range(0, len(self.samples), self.batch_size):
             read = self.samples[start : start + self.batch_size]
-            rows = [one.image if isinstance(one.image, Tensor) else self._row(one.image) for one in read]
+            rows = [self._row(one.image) for one in read]
             if self.labels is None:
                 yield torch.stack(rows)
             else:
                 yield torch.stack(rows), torch.tensor(self.labels[start : start + len(rows)])
 
-    def _row(self, picture: Image.Image) -> Tensor:
-        return self.network.inputs(picture)[0]
+    def only(self, index: Sequence[int]) -> Iterator[Tensor]:
+        """The pictures at these positions, in batches; no others are read."""
+        for start in range(0, len(index), self.batch_size):
+            yield torch.stack([self._row(self.samples[i].image) for i in index[start : start + self.batch_size]])
+
+    def _row(self, picture: Image.Image | Tensor) -> Tensor:
+        return picture if isinstance(picture, Tensor) else self.network.inputs(picture)[0]
 
     @cached_property
     def classes(self) -> tuple[str, ...] | None:

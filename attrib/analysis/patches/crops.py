@@ -16,6 +16,7 @@ from attrib.core.receptive import ReceptiveField, places_of, receptive_field
 from attrib.core.streaming import Batch, Data, batches, stream
 from attrib.core.watched import Unit
 from attrib.errors import InputError
+from attrib.io.stream import Stream
 
 KEEP = 2**28  # bytes of crops and projections
 
@@ -48,11 +49,14 @@ class CropWindows:
         """Room for a window for each of the boxes, ``(..., C, h, w)``, zero everywhere."""
         return torch.zeros(*box.shape[:-1], pictures.shape[1], *self.size, dtype=pictures.dtype)
 
-    def fill(self, stack: Tensor, which: Tensor, box: Tensor, pictures: Tensor) -> None:
-        """Cut the windows ``which`` (positions in the flattened boxes), each out of its picture ``(C, H, W)``."""
+    def fill(self, stack: Tensor, which: Tensor, box: Tensor, pictures: Tensor, row: Tensor) -> None:
+        """Cut the windows ``which`` (positions in the flattened boxes), each out of the picture in its ``row``.
+
+        Many windows may be of one picture, so pictures must not be repeated for them.
+        """
         room, corners = stack.flatten(0, -4), self.corners(box).flatten(0, -2)
-        for number, picture in zip(which.tolist(), pictures, strict=True):
-            (top, left), (high, wide) = corners[number].tolist(), self.size
+        for number, of in zip(which.tolist(), row.tolist(), strict=True):
+            (top, left), (high, wide), picture = corners[number].tolist(), self.size, pictures[of]
             rows, columns = _overlap(top, high, picture.shape[1]), _overlap(left, wide, picture.shape[2])
             found = picture[:, rows[0] : rows[1], columns[0] : columns[1]]
             room[number, :, rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left] = found
@@ -83,6 +87,10 @@ def chosen(data: Data, index: Tensor, batch_size: int) -> Iterator[Batch]:
     if isinstance(data, Tensor):
         for some in index.split(batch_size):  # type: ignore[no-untyped-call]
             yield Batch(some, data[some.to(data.device)])
+        return
+    if isinstance(data, Stream):
+        for some, inputs in zip(index.split(data.batch_size), data.only(index.tolist()), strict=True):  # type: ignore[no-untyped-call]
+            yield Batch(some, inputs)
         return
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         for one in batches(Subset(data, index.tolist()), batch_size=batch_size):
@@ -159,13 +167,13 @@ class CropReader:
         row = row.to(maps.device)
         self.again.view(-1)[which] = maps[row, units[0], units[1], units[2]].to(self.again)
         if self.crops is not None and self.windows is not None:
-            self.windows.fill(self.crops, which, self.box, inputs[row].cpu())
+            self.windows.fill(self.crops, which, self.box, inputs.cpu(), row)
         if self.projections is not None and self.windows is not None and self.project is not None:
             layout = places_of(self.model, self.top.layer, seen.acts[self.top.layer], inputs)
             for some in torch.arange(len(which)).split(self.batch_size):  # type: ignore[no-untyped-call]
                 unit = Unit(self.top.layer, layout, *units[:, some.to(maps.device)])
                 grads, _ = project(self.model, inputs[row[some.to(maps.device)]], unit, self.project)
-                self.windows.fill(self.projections, which[some], self.box, grads.cpu())
+                self.windows.fill(self.projections, which[some], self.box, grads.cpu(), torch.arange(len(some)))
 
     def _units(self, which: Tensor) -> Tensor:
         """Channel, row and column, ``(3, m)``."""

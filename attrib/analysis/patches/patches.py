@@ -78,7 +78,7 @@ class TopPatches(TopActivations, Finding):
         for batch in chosen(data, torch.unique(self.index), batch_size):
             crops = windows.stack(self.box, batch.inputs) if crops is None else crops
             which, row = entries(self.index, batch.index)
-            windows.fill(crops, which, self.box, batch.inputs[row])
+            windows.fill(crops, which, self.box, batch.inputs.cpu(), row)
         return replace(self, crops=crops, inside=windows.inside(self.box))
 
     def to_text(self, *, markdown: bool = False) -> str:
@@ -107,7 +107,8 @@ class TopPatches(TopActivations, Finding):
         """What a reader must know before trusting the patches; usually nothing."""
         found = []
         if self.value.shape[1] < self.asked:
-            found.append(f"there are only {self.value.shape[1]} of the {self.asked} places that were asked for")
+            what = "pictures" if self.distinct else "places"
+            found.append(f"there are only {self.value.shape[1]} of the {self.asked} {what} that were asked for")
         if not bool(self.reproduced.all()):
             which = self.channels[~self.reproduced.all(1)].tolist()
             found.append(
@@ -122,7 +123,9 @@ class TopPatches(TopActivations, Finding):
                 f"patches are measured with gradients, as the network could not be followed: {self.sees.reason}"
             )
         if self.crops is None:
-            found.append("crops were left out, they take too much memory; .only(channels).read(data) makes some")
+            found.append(
+                "crops were left out, too large for the memory: name fewer channels, or cut some by .only(channels).read(data)"
+            )
         return found
 
     def plot(self) -> Figure:
