@@ -162,7 +162,7 @@ def train_and_tabulate(  # noqa: PLR0913  rows, and how they are trained
                 net = variant.build(classes, **options, seed=seed).to(x)
                 fit(net, x, labels, **how, seed=seed)  # type: ignore[arg-type]  # by their names
                 errors[:, i, j] = torch.tensor(
-                    [*_errors(net, x, labels, top)[:1], *_errors(net, other.to(x), truth, top)]
+                    [*_errors(net, x, labels, top)[:1], *_errors(net, other.to(x), truth.to(labels), top)]
                 )
                 bar.update()
             parameters.append(sum(one.numel() for one in net.parameters()))
