@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from attrib.analysis import Bank, Embedding, feature_bank, grid_places, pca, tsne
 from attrib.analysis.features import embedding
@@ -200,8 +200,30 @@ class TestFigures:
 
     def test_grey_pictures_without_labels_and_t_sne_are_drawn_too(self) -> None:
         rows = torch.rand(8, 1, 6, 4, generator=torch.Generator().manual_seed(0))
-        found = tsne(feature_bank(torch.nn.Sequential(torch.nn.Flatten()), rows, "0"), perplexity=2)
+        found = tsne(feature_bank(nn.Sequential(nn.Flatten()), rows, "0"), perplexity=2)
         figure = found.plot()
         assert figure.axes[0].images[0].get_array().shape[2] == 3
         assert not figure.legends
         assert "perplexity 2, seed 0" in figure.texts[-1].get_text()
+
+
+def test_pictures_of_a_large_bank_are_drawn_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = torch.rand(150, 1, 4, 4)
+    found = pca(feature_bank(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), pictures, "1"))
+    whole = Bank.pictures
+    asked: list[int] = []
+
+    def counted(bank: Bank, index: Any) -> Tensor | None:
+        asked.append(len(index))
+        return whole(bank, index)
+
+    monkeypatch.setattr(Bank, "pictures", counted)
+    image = np.asarray(picture_grid(found).axes[0].get_images()[0].get_array())
+    assert max(asked) <= 64
+    side = image.shape[0] // 13  # each cell is the picture, stretched to [0, 1] and blown up
+    for i in (0, 63, 64, 149):
+        row, column = found.grid()[i].tolist()
+        cell = image[row * side : (row + 1) * side, column * side : (column + 1) * side, 0]
+        picture = whole(found.bank, [i])
+        assert picture is not None
+        np.testing.assert_allclose(cell[side // 8 :: side // 4, side // 8 :: side // 4], picture[0, 0] * 255, atol=0.51)

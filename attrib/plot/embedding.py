@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -20,6 +20,7 @@ from attrib.plot.colour import QUIET, bare
 from attrib.plot.layout import DPI, GAP, SMALL, TITLE, WIDTH, wrap
 
 if TYPE_CHECKING:
+    from attrib.analysis.features.bank import Bank
     from attrib.analysis.features.embedding import Embedding
 
 # Okabe and Ito's colours but black, which dark pictures hide, and three that stay apart from them
@@ -27,6 +28,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F
 NONE = "0.5"
 CALLED = {"pca": "Principal components", "tsne": "t-SNE"}
 CELL = 96  # pixels: a picture is never blown up beyond it
+READ = 64  # pictures at a time
 PIXELS = int(WIDTH * DPI)
 LINE = SMALL * 1.4 / 72  # inches
 
@@ -51,13 +53,10 @@ def picture_grid(found: Embedding, *, shape: tuple[int, int] | None = None) -> F
         >>> figure.axes[0].get_images()[0].get_array().shape
         (288, 288, 3)
     """
-    pictures = found.bank.pictures(torch.arange(len(found.points)))
-    if pictures is None:
-        raise InputError("an embedding must be of a bank with pictures for a grid. Use scatter, or pixels=True.")
     places = found.grid(shape)
     frames = _colours(found.labels)
     size = shape or (ceil(sqrt(len(places))),) * 2
-    canvas = _canvas(pictures, places, size, None if frames is None else frames[1])
+    canvas = _canvas(found.bank, places, size, None if frames is None else frames[1])
     figure, ax = _page(found, canvas.shape[0] / canvas.shape[1], frames)
     bare(ax)
     ax.imshow(canvas, interpolation="nearest" if canvas.shape[1] <= PIXELS else "antialiased")
@@ -97,18 +96,17 @@ def _colours(labels: Tensor | None) -> tuple[dict[int, str], list[str]] | None:
     return key, [key[label] for label in labels.tolist()]
 
 
-def _canvas(
-    pictures: Tensor, places: Tensor, shape: tuple[int, ...], frames: list[str] | None
-) -> npt.NDArray[np.uint8]:
+def _canvas(bank: Bank, places: Tensor, shape: tuple[int, ...], frames: list[str] | None) -> npt.NDArray[np.uint8]:
     """All pictures in one, each shrunk to its cell, with a frame if it has a colour."""
-    high, wide = pictures.shape[2:]
+    high, wide = _bytes(bank, [0]).shape[1:3]
     cell = max(8, min(CELL, PIXELS // shape[1]))
     size = (round(cell * high / max(high, wide)), round(cell * wide / max(high, wide)))
     canvas = np.full((shape[0] * size[0], shape[1] * size[1], 3), 255, np.uint8)
     edge = 0 if frames is None else max(1, cell // 24)
-    bytes_ = (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
     for i, (row, column) in enumerate(places.tolist()):
-        image = Image.fromarray(np.repeat(bytes_[i], 3 // pictures.shape[1], 2))
+        if i % READ == 0:  # a few at a time: all of a large bank at full size would fill the memory
+            read = _bytes(bank, range(i, min(i + READ, len(places))))
+        image = Image.fromarray(read[i % READ])
         inner = (size[1] - 2 * edge, size[0] - 2 * edge)
         up = inner[0] > wide
         small = image.resize(inner, Image.Resampling.NEAREST if up else Image.Resampling.BOX)
@@ -117,6 +115,15 @@ def _canvas(
             block[:] = np.round(np.array(to_rgb(frames[i])) * 255).astype(np.uint8)
         block[edge : size[0] - edge, edge : size[1] - edge] = np.asarray(small)
     return canvas
+
+
+def _bytes(bank: Bank, index: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """Pictures of a bank as colours, ``(k, H, W, 3)``."""
+    pictures = bank.pictures(index)
+    if pictures is None:
+        raise InputError("an embedding must be of a bank with pictures for a grid. Use scatter, or pixels=True.")
+    colours = (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    return np.repeat(colours, 3 // colours.shape[3], 3)
 
 
 def _page(found: Embedding, aspect: float, frames: tuple[dict[int, str], list[str]] | None) -> tuple[Figure, Axes]:
