@@ -124,7 +124,7 @@ class TopPatches(TopActivations, Finding):
             )
         if self.crops is None:
             found.append(
-                "crops were left out, too large for the memory: name fewer channels, or cut some by .only(channels).read(data)"
+                "crops were left out, they are too many: name fewer channels, or cut some by .only(channels).read(data)"
             )
         return found
 
