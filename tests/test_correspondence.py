@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor, nn
 
 from attrib.analysis import Correspondence, correspondence, sign_distances
@@ -274,6 +277,16 @@ class TestResult:
         assert (marks.get_xdata()[0], marks.get_ydata()[0]) == pytest.approx(
             (float(found.distances["fc"][1].mean()), 1)
         )
+
+    def test_long_names_of_many_layers_do_not_overlap(self, found: Any) -> None:
+        long = [f"encoder.layers.encoder_layer_{i}.mlp" for i in range(6)]
+        many = replace(found, **{of: {one: getattr(found, of)["fc"] for one in long} for of in ("distances", "random")})
+        figure = correspondence_scores(many)
+        FigureCanvasAgg(figure).draw()
+        assert [ax.get_title().replace("\n", "") for ax in figure.axes] == long
+        boxes = [ax.title.get_window_extent() for ax in figure.axes] + [ax.bbox for ax in figure.axes]
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+        assert all(one.x0 >= 0 and one.x1 <= figure.bbox.width for one in boxes)
 
     def test_the_other_figure_hides_the_parts_in_grey(self, found: Any) -> None:
         figure = hidden_parts(found, list(faces()))

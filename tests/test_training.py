@@ -22,6 +22,7 @@ from attrib.analysis import Evolution, TrainingWatch, evolution
 from attrib.analysis.training.result import rank_correlation
 from attrib.core import Neuron, count
 from attrib.errors import InputError, LayerError, MissingDependency, ModelError, TargetError
+from attrib.plot.training import evolution_panels
 from tests import nets
 
 X = nets.batch(7, 8, 6)
@@ -181,6 +182,16 @@ def test_the_figure_has_a_row_for_each_feature_and_marks_the_jumps() -> None:
         "all alike",
     ]
     assert [ax.spines["left"].get_visible() for ax in figure.axes if ax.images] == [False, False, True, False, False]
+
+
+def test_a_figure_of_many_features_shows_some_of_each_layer_or_those_asked_for() -> None:
+    found = made([[4, 4]] * 40)
+    object.__setattr__(found, "features", tuple(("a", i) for i in range(30)) + tuple(("b", i) for i in range(10)))
+    words = [ax.texts[-1].get_text() for ax in found.plot().axes if not ax.images]
+    assert words == [f"channel {i}\n0 jumps" for i in (*range(12), *range(10))]
+    assert found.plot().texts[-1].get_text().replace("\n", " ").endswith(" 22 of 40 features.")
+    words = [ax.texts[-1].get_text() for ax in evolution_panels(found, [33, 1]).axes if not ax.images]
+    assert words == ["channel 3\n0 jumps", "channel 1\n0 jumps"]
 
 
 def test_windows_are_around_the_projection_and_as_large_as_the_largest_of_the_layer() -> None:

@@ -13,13 +13,15 @@ from matplotlib.lines import Line2D
 from attrib.errors import InputError
 from attrib.plot.colour import QUIET, bare
 from attrib.plot.curves import COLOURS
-from attrib.plot.layout import DPI, SMALL, TITLE, WIDTH, Sheet
+from attrib.plot.layout import DPI, SMALL, TITLE, WIDTH, Sheet, wrap
 from attrib.plot.scale import as_picture
 
 if TYPE_CHECKING:
     from attrib.analysis.parts.result import Correspondence
 
 LINE = 0.42  # inches for each part
+NAME = 1.5  # inches for the longest name of a part
+BESIDE = 4  # layers in a row
 MOST = 5  # pictures in a figure, as in the paper
 HIDDEN = 0.5  # grey
 
@@ -43,19 +45,24 @@ def correspondence_scores(found: Correspondence) -> Figure:
         >>> figure.axes[0].get_title(), [label.get_text() for label in figure.axes[0].get_yticklabels()]
         ('fc', ['eye'])
     """
-    names = list(found.parts)
-    size = (WIDTH, 1.1 + LINE * len(names))
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    axes = figure.subplots(1, len(found.layers), squeeze=False, sharey=True)[0]
-    for ax, layer in zip(axes, found.layers, strict=True):
+    names, beside = ["\n".join(wrap(name, NAME, TITLE)) for name in found.parts], min(BESIDE, len(found.layers))
+    rows = -(-len(found.layers) // beside)
+    titles = [wrap(layer, (WIDTH - NAME) / beside - 0.1, TITLE) for layer in found.layers]
+    each = 0.4 + 0.15 * max(map(len, titles)) + LINE * len(names)
+    figure = Figure(figsize=(WIDTH, 0.55 + each * rows), dpi=DPI, layout="constrained")
+    axes = figure.subplots(rows, beside, squeeze=False, sharey=True).ravel()
+    for ax in axes[len(titles) :]:
+        ax.remove()
+    for ax, layer, title in zip(axes, found.layers, titles, strict=False):
         for row in range(len(names)):
             _part(ax, row, found, layer)
-        ax.set_title(layer, size=TITLE, parse_math=False)
+        ax.set_title("\n".join(title), size=TITLE, parse_math=False)
         ax.set_xlim(left=0)
         ax.tick_params(labelsize=SMALL)
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_yticks(range(len(names)), labels=names, size=TITLE, parse_math=False)
-    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    for ax in axes[: len(titles) : beside]:
+        ax.set_yticks(range(len(names)), labels=names, size=TITLE, parse_math=False)
+        ax.set_ylim(len(names) - 0.5, -0.5)
     figure.supxlabel("share of features whose change differs in sign between two pictures", size=SMALL, alpha=QUIET)
     handles = [
         Line2D([], [], color=COLOURS[0], marker="o", markersize=4, label="the part, ± sd over pairs"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from attrib import checks
 from attrib.plot.colour import QUIET, bare
 from attrib.plot.layout import SMALL, Sheet
 from attrib.plot.maps import gradient_image
@@ -18,10 +20,11 @@ if TYPE_CHECKING:
     from attrib.analysis.training.result import Evolution
 
 JUMP = "#d62728"
+MOST = 24  # features in a figure
 FAINT = 1e-3  # of the largest magnitude: what is below does not count for the size of a window
 
 
-def evolution_panels(found: Evolution) -> Figure:
+def evolution_panels(found: Evolution, features: Sequence[int] | None = None) -> Figure:
     """Draw what leads to the strongest activation of each feature at each epoch, as the paper's figure 4 does.
 
     Convention:
@@ -33,6 +36,7 @@ def evolution_panels(found: Evolution) -> Figure:
 
     Args:
         found: what `attrib.analysis.TrainingWatch` or `attrib.analysis.evolution` gave.
+        features: which of ``found.features``, by number; if None the first ones of each layer, 24 in all.
 
     Returns:
         A figure; ``savefig`` writes it. pyplot does not know it.
@@ -43,27 +47,41 @@ def evolution_panels(found: Evolution) -> Figure:
         >>> [ax.get_title() for ax in evolution_panels(found).axes]
         ['', 'epoch 1', '', '']
     """
-    maps = _maps(found)
+    chosen = _first(found) if features is None else list(features)
+    for one in chosen:
+        checks.choice("features", one, range(len(found.features)))
+    maps = _maps(found)[chosen]
     titles = {(0, 1 + e): f"epoch {epoch}" for e, epoch in enumerate(found.epochs)}
-    layers = [layer for layer, _ in found.features]
+    layers = [found.features[f][0] for f in chosen]
     heads = {f: layer for f, layer in enumerate(layers) if f == 0 or layers[f - 1] != layer}
     sheet = Sheet(
-        (len(layers), 1 + len(found.epochs)), maps.shape[-2] / maps.shape[-1], heads, titles, foot=_foot(found)
+        (len(layers), 1 + len(found.epochs)),
+        maps.shape[-2] / maps.shape[-1],
+        heads,
+        titles,
+        foot=_foot(found, len(chosen)),
     )
     share = {layer: _share(maps[[f for f, other in enumerate(layers) if other == layer]]) for layer in set(layers)}
-    jumped = found.jumped
-    for f, (layer, channel) in enumerate(found.features):
+    jumped, image = found.jumped[chosen], found.image[chosen]
+    for f, (layer, channel) in enumerate(found.features[one] for one in chosen):
         moves = int(jumped[f].sum())
         _words(sheet.axes((f, 0)), f"channel {channel}\n{moves} jump{'s' * (moves != 1)}")
         for e in range(len(found.epochs)):
             ax = sheet.axes((f, 1 + e))
-            if found.image[f, e] < 0:
+            if image[f, e] < 0:
                 _words(ax, "all alike")
                 continue
             gradient_image(_window(maps[f, e], share[layer]), ax, note=False)
             if jumped[f, e]:
                 ax.spines["left"].set(visible=True, color=JUMP, linewidth=2.5)
     return sheet.figure
+
+
+def _first(found: Evolution) -> list[int]:
+    """The first features of each layer, as many of each as fit on a figure."""
+    layers = [layer for layer, _ in found.features]
+    each = max(1, MOST // len(set(layers)))
+    return [f for f, layer in enumerate(layers) if f - layers.index(layer) < each][:MOST]
 
 
 def _maps(found: Evolution) -> Floats:
@@ -112,8 +130,9 @@ def _window(values: Floats, share: float) -> Floats:
     return values[tuple(cut)]
 
 
-def _foot(found: Evolution) -> str:
+def _foot(found: Evolution, shown: int) -> str:
+    most = f" {shown} of {len(found.features)} features." if shown < len(found.features) else ""
     return (
         f"What {found.method} leads the strongest activation over {found.response.shape[2]} examples back to. Each "
-        "panel on its own scale: 0 is grey. A red edge: another example than at the epoch before."
+        f"panel on its own scale: 0 is grey. A red edge: another example than at the epoch before.{most}"
     )

@@ -135,7 +135,7 @@ class LayerProbes(Finding):
         told = "mean ± sd" + (f" [{LEVEL:.0%} interval{corrected}]" if repeats > 1 else "")
         parts = [
             f"Accuracy in %, averaged over {self.classes} classes (chance {100 / self.classes:.1f}): {told} "
-            f"of {repeats} splits."
+            f"of {repeats} split{'s' * (repeats != 1)}."
         ]
         parts += [
             f"{name}\n{gap}" + text_table(self._rows(name), markdown=markdown)
