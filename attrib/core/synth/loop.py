@@ -1,4 +1,4 @@
-"""The one loop behind every image that a network makes: ascent, inversion, dreams, adversarial examples."""
+"""The one loop behind the images that a network makes: ascent, facets, inversion, dreams."""
 
 from __future__ import annotations
 
