@@ -354,6 +354,11 @@ class TestManners:
         assert len(numbers) == 256
         assert {"0:0", "299:0"} <= set(numbers)  # those that have something are never left out
 
+    def test_the_figure_says_so_where_tiles_are_parts_of_filters(self) -> None:
+        for channels, part in ((1, False), (3, False), (5, True)):
+            foot = diagnose_filters(net(noise(4, channels, 3, 3))).plot().texts[1].get_text().replace("\n", " ")
+            assert ("Each tile is the input channel of its filter with the largest weights" in foot) == part
+
     def test_what_cannot_be_a_duplicate_is_undefined(self) -> None:
         text = diagnose_filters(net(noise(4, 1, 3, 3), groups=4)).to_text()
         assert next(line for line in text.splitlines() if line.startswith("duplicate")).endswith("undefined")

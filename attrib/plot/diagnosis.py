@@ -81,7 +81,9 @@ def _drawn(found: FilterDiagnosis) -> FilterGrid:
 
 def _note(grid: FilterGrid) -> list[str]:
     """What the tiles are, where they are not all of all filters."""
-    part = [] if grid.colour else ["Each tile is the input channel of its filter with the largest weights."]
+    tile = grid.weights.flatten(1).norm(dim=1)
+    whole = bool((tile >= 0.999 * grid.norms[grid.filters]).all())
+    part = [] if whole else ["Each tile is the input channel of its filter with the largest weights."]
     return part + ([f"{grid.left_out} more filters are not drawn."] if grid.left_out else [])
 
 
@@ -138,7 +140,7 @@ def _aliased(ax: Axes, found: FilterDiagnosis) -> None:
         ax.plot(place, moved.numpy(), ".", markersize=3, color=FRAMES["flickers"], label="of its answers")
         ax.legend(fontsize=SMALL, frameon=False, loc="upper right", handlelength=1)
     ax.axhline(found.thresholds.aliased, color=FRAMES["aliased"], linewidth=0.8, linestyle=":")
-    ax.set(xlim=(-0.5, max(0.5, len(order) - 0.5)), ylim=(0, 1))
+    ax.set(xlim=(-0.5, max(0.5, len(order) - 0.5)), ylim=(0, 1.3), yticks=[0, 0.5, 1])  # room for the legend
     ax.set_xlabel("filters, most first", size=SMALL)
     ax.set_xticks([])
     _tidy(ax, "energy beyond the stride")
