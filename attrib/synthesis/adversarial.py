@@ -51,8 +51,8 @@ def attack(
         - ``L`` is minus the log-odds of the class that is attacked, or the log-odds of ``target``: its gradient is that
           of the cross-entropy divided by a positive number, which these steps ignore, and it does not vanish when the
           network is sure.
-        - the result never leaves the ball, nor black and white, but for rounding to the inputs' type; every example is searched on its own, for all steps,
-          and the last point counts.
+        - the result never leaves the ball, nor black and white, but for rounding to the inputs' type.
+        - every example is searched on its own, for all steps, and the last point counts.
         - an example that the network gets wrong before is left as it is, and is neither success nor failure.
 
     Cost: ``steps`` forward and backward passes and two forward passes.
