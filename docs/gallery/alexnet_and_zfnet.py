@@ -1,16 +1,11 @@
 """AlexNet and ZFNet
 =================
 
-Zeiler and Fergus looked at the first layer of Krizhevsky's network and changed it: filters of 7x7 instead of 11x11 and
-a stride of 2 instead of 4, because few filters saw middle frequencies and the stride made aliases. The same is measured
-here, on both networks at a quarter of their width, trained for seconds on generated stripes: the new layer has more
-filters for middle frequencies, and less is aliased.
-
-How much of this is the training? Six schedules were tried, with three seeds each; the table is in
-``benchmarks/README.md``. In every run less is aliased. With the five schedules by which anything is learned there are
-more filters for middle frequencies on average, though not with every seed. Here the new network is wrong more often,
-but only because the training is short: trained three times as long, both are right. One thing is not as in the paper
-with any schedule: in layer 2 the new network has more dead filters, not fewer.
+Zeiler and Fergus changed the first layer of Krizhevsky's network, 7x7 filters for 11x11 and a stride of 2 for 4: few
+filters saw middle frequencies, and the stride made aliases. Both networks at a quarter of their width, trained for
+seconds on generated stripes, show the same. Six schedules were tried (see ``benchmarks/README.md``): in every run less
+was aliased; middle frequencies gained on average wherever anything was learned. Errors here are those of a training
+that is too short: after one three times as long both are right. But dead filters in layer 2 became more, never fewer.
 """
 
 import matplotlib.pyplot as plt
