@@ -367,7 +367,7 @@ class TestResult:
         found = measured(layers=layers, sweeps={"scale": [1.5]}, methods=["saliency", "input_x_gradient"])
         titles = [ax.get_title() for ax in found.plot().axes[1:]]
         assert all(title.count("\n") <= 1 for title in titles)
-        assert titles[-1].replace("\n", "").endswith("gradient, error")
+        assert titles[-1].replace("\n", " ").endswith("gradient, error")
         assert [title.split()[-1] for title in titles] == ["distance"] * 5 + ["probability"] + ["error"] * 2
         assert "shares of the length" in found.plot().texts[0].get_text().replace("\n", " ")
 
