@@ -13,9 +13,9 @@ from attrib import checks
 from attrib.core.attribution import frozen
 from attrib.core.synth import PixelSpace
 from attrib.errors import InputError
-from attrib.synthesis.asked import Asked, Classes
 from attrib.synthesis.attacked import Adversarial
 from attrib.synthesis.ball import BallOptions, BallSearch
+from attrib.synthesis.plan import AttackPlan, Classes
 from attrib.synthesis.subject import BATCH, Network, Subject
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def smallest_eps(  # noqa: PLR0913  what is asked, of what, and how it runs
         return _finding(asked, asked.picture.index_copy(0, todo, found), eps, how)
 
 
-def _bisected(asked: Asked, how: BallSearch, most: float, within: float) -> tuple[Tensor, Tensor]:
+def _bisected(asked: AttackPlan, how: BallSearch, most: float, within: float) -> tuple[Tensor, Tensor]:
     """Pictures, and the smallest radii that were enough; infinite where ``most`` was not."""
     found, high, ok = _enough(asked, how, most)
     low = torch.zeros_like(high)
@@ -168,7 +168,7 @@ def _bisected(asked: Asked, how: BallSearch, most: float, within: float) -> tupl
     return found, high.masked_fill(~ok, float("inf"))
 
 
-def _enough(asked: Asked, how: BallSearch, most: float) -> tuple[Tensor, Tensor, Tensor]:
+def _enough(asked: AttackPlan, how: BallSearch, most: float) -> tuple[Tensor, Tensor, Tensor]:
     """Pictures, radii and whether they are enough: a large step may go too far, so smaller ones are tried too."""
     radius = asked.picture.new_full((len(asked.x),), most)
     found = asked.searched(how, radius)
@@ -185,14 +185,14 @@ def _enough(asked: Asked, how: BallSearch, most: float) -> tuple[Tensor, Tensor,
 
 
 @contextmanager
-def _asking(subject: Subject, inputs: Tensor, target: Classes | None, labels: Classes | None) -> Iterator[Asked]:
+def _asking(subject: Subject, inputs: Tensor, target: Classes | None, labels: Classes | None) -> Iterator[AttackPlan]:
     """Check the question and open it, with the model `frozen`."""
     (x,) = checks.batch(inputs)
     with frozen(subject.model):
-        yield Asked.of(subject, x.detach().clone(), target, labels)
+        yield AttackPlan.of(subject, x.detach().clone(), target, labels)
 
 
-def _finding(asked: Asked, picture: Tensor, eps: Tensor, how: BallSearch) -> Adversarial:
+def _finding(asked: AttackPlan, picture: Tensor, eps: Tensor, how: BallSearch) -> Adversarial:
     subject, still = asked.subject, asked.wrong.reshape(-1, *(1 for _ in picture.shape[1:]))
     changed = torch.where(still, asked.x, subject.space.to_input(picture))
     after = subject.chances(changed)

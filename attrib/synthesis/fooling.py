@@ -19,7 +19,7 @@ from attrib.errors import InputError
 from attrib.io.loaded import LoadedModel
 from attrib.report.finding import Finding
 from attrib.report.table import amount, text_table
-from attrib.synthesis.asked import Classes, indices
+from attrib.synthesis.plan import Classes, indices
 from attrib.synthesis.starts import input_shape
 from attrib.synthesis.subject import BATCH, Network, Subject
 

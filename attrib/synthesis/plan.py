@@ -19,7 +19,7 @@ Classes: TypeAlias = "int | Sequence[int] | Tensor"
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class AttackPlan:
     """Pictures whose classes are to change.
 
     Attributes:
@@ -39,7 +39,7 @@ class Asked:
     target: Tensor | None
 
     @classmethod
-    def of(cls, subject: Subject, x: Tensor, target: Classes | None, labels: Classes | None) -> Asked:
+    def of(cls, subject: Subject, x: Tensor, target: Classes | None, labels: Classes | None) -> AttackPlan:
         """Run the pictures as they are, and refuse questions that have an answer already."""
         picture, before = subject.picture(x), subject.chances(x)
         said = before.argmax(1)
@@ -63,11 +63,11 @@ class Asked:
         """Whom the network gets wrong as they are, ``(N,)`` bool."""
         return self.before.argmax(1) != self.labels
 
-    def rows(self, index: Tensor) -> Asked:
+    def rows(self, index: Tensor) -> AttackPlan:
         """The same question for some of the examples."""
         target = None if self.target is None else self.target[index]
         x, picture, before, labels = (one[index] for one in (self.x, self.picture, self.before, self.labels))
-        return Asked(self.subject.rows(self.x, index), x, picture, before, labels, target)
+        return AttackPlan(self.subject.rows(self.x, index), x, picture, before, labels, target)
 
     def searched(self, how: BallSearch, eps: Tensor) -> Tensor:
         """Pictures that were searched for within ``eps (N,)``."""
