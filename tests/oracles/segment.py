@@ -53,7 +53,7 @@ def cut(picture: Array, background: Array, foreground: Array) -> Array:
     for (y, x), (v, u), step in steps:
         link = CONTRAST * math.exp(-beta * step) / math.hypot(y - v, x - u)
         capacity[y * w + x, v * w + u] = capacity[v * w + u, y * w + x] = link
-    rows, columns = np.array(list(capacity)).T
+    rows, columns = np.array(list(capacity), dtype=np.int32).T  # older SciPys take no others
     whole = np.round(np.array(list(capacity.values())) * SCALE).astype(np.int32)
     graph = csr_array((whole, (rows, columns)), shape=(h * w + 2,) * 2)
     left = graph - maximum_flow(graph, source, sink).flow
