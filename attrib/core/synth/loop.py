@@ -104,7 +104,7 @@ class _Run:
         self.parameters = self.search.parameters.encode(start)
         self.moves: dict[str, Tensor] = {}
         self.dead = torch.zeros(len(start), dtype=torch.bool)
-        self.done = first = 0
+        first = 0
         if resume is not None:
             first = self._continue(resume.unfinished, resume.dead)
         self.goal = self._bound(start)
