@@ -322,7 +322,7 @@ class TestPromises:
     ) -> None:
         dead = nn.Sequential(nn.Flatten(), nn.Linear(300, 2), nn.ReLU())
         with torch.no_grad():
-            dead[1].bias.copy_(torch.tensor([-1e6, 1.0]))  # type: ignore[union-attr, operator]
+            dead[1].bias.copy_(torch.tensor([-1e6, 1e3]))  # type: ignore[union-attr, operator]
         how = Search(steps=2, move=Move(0.1), penalties=(L2(1.0),))
         with caplog.at_level(logging.WARNING, "attrib"):
             found = synthesize(dead, [0, 1], noise(0, 2), how)
