@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from attrib import checks
 from attrib.cli import options, prepare
 from attrib.cli.see import shown
 from attrib.cli.see.features import BankOption, PoolOption, features
@@ -41,6 +40,8 @@ def embedding_command(  # noqa: PLR0913  a command has as many arguments as it h
 ) -> int:
     """Lay pictures out on a grid by what a layer says: alike is near."""
     with session(quiet=quiet, debug=debug):
+        from attrib import checks
+
         with usage():
             checks.choice("--method", method, ("pca", "tsne"))
         with prepare.output(out) as folder:
