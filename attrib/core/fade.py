@@ -48,9 +48,9 @@ class Fade:
         return torch.stack([share * level for share, level in zip(shares, self.levels, strict=True)]).sum(0)
 
 
-def blurred(x: Tensor, sigma: float) -> Tensor:
-    """Blur ``(N, C, H, W)`` with a Gaussian that is cut off at three standard deviations; the border is repeated."""
-    radius = ceil(3 * sigma)
+def blurred(x: Tensor, sigma: float, radius: int | None = None) -> Tensor:
+    """Blur ``(N, C, H, W)`` with a Gaussian cut off at ``radius``, or at three sigmas; the border is repeated."""
+    radius = ceil(3 * sigma) if radius is None else radius
     if radius == 0:
         return x
     line = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)

@@ -8,26 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attrib.core.objective import Acts, Objective
+from attrib.core.objective import Acts, OfLayer
 from attrib.errors import LayerError, ShapeError, TargetError
 
 
-class _OfLayer(Objective):
-    """Reads one layer and not the output."""
-
-    layer: str
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        return (self.layer,)
-
-    @property
-    def reads_output(self) -> bool:
-        return False
-
-
 @dataclass(frozen=True)
-class Energy(_OfLayer):
+class Energy(OfLayer):
     r""":math:`\sum_i f_i^2` of all activations of a layer; half its gradient at the layer is the activation itself.
 
     References:
@@ -45,7 +31,7 @@ class Energy(_OfLayer):
 
 
 @dataclass(frozen=True, eq=False)
-class Match(_OfLayer):
+class Match(OfLayer):
     r""":math:`-\lVert m \odot (\Phi(x) - \Phi_0) \rVert^2 / \lVert m \odot \Phi_0 \rVert^2`: 0 where they are equal.
 
     Args:
@@ -115,7 +101,7 @@ def _broadcasts(mask: Tensor, features: Tensor) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Guided(_OfLayer):
+class Guided(OfLayer):
     r""":math:`\sum_p \max_q f_p \cdot g_q`: each place of a layer is drawn to the place of a guide most like it.
 
     Args:

@@ -86,6 +86,20 @@ class Objective(ABC):
         return self * -1.0
 
 
+class OfLayer(Objective):
+    """An objective that reads the activation at ``layer``, and not the output."""
+
+    layer: str
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return (self.layer,)
+
+    @property
+    def reads_output(self) -> bool:
+        return False
+
+
 @dataclass(frozen=True, eq=False)
 class Sum(Objective):
     """Weighted sum of objectives, such as the contrast ``ClassScore(281) - ClassScore(207)``."""

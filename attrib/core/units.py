@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from attrib import checks
-from attrib.core.objective import Acts, Objective, Space
+from attrib.core.objective import Acts, Objective, OfLayer, Space
 from attrib.errors import ShapeError, TargetError
 
 
@@ -24,7 +24,7 @@ def _channel(acts: Acts, layer: str, channel: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Channel(Objective):
+class Channel(OfLayer):
     """One channel of a layer, reduced over its locations by ``"mean"``, ``"sum"`` or ``"max"``.
 
     With ``"max"`` the location may move when the input changes; `Neuron` without a location stays where the clean
@@ -39,14 +39,6 @@ class Channel(Objective):
         checks.choice("reduce", self.reduce, ("mean", "sum", "max"))
         checks.integer("channel", self.channel, 0)
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        return (self.layer,)
-
-    @property
-    def reads_output(self) -> bool:
-        return False
-
     def __call__(self, output: Any, acts: Acts) -> Tensor:
         act = _channel(acts, self.layer, self.channel)
         flat = act.reshape(len(act), -1)
@@ -54,7 +46,7 @@ class Channel(Objective):
 
 
 @dataclass(frozen=True, eq=False)
-class Neuron(Objective):
+class Neuron(OfLayer):
     """One unit of a layer: channel and location; without a location each example's strongest one.
 
     Args:
@@ -76,14 +68,6 @@ class Neuron(Objective):
         for name, place in (("y", self.y), ("x", self.x)):
             if place is not None and not isinstance(place, Tensor):
                 checks.integer(name, place, 0)
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        return (self.layer,)
-
-    @property
-    def reads_output(self) -> bool:
-        return False
 
     @property
     def entries(self) -> int:

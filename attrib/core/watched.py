@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attrib.core.geometry import Layout
-from attrib.core.objective import Acts, Objective
+from attrib.core.objective import Acts, Objective, OfLayer
 from attrib.errors import TargetError
 
 
@@ -39,7 +39,7 @@ def strongest(layer: str, maps: Tensor, channel: Tensor | None) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Total(Objective):
+class Total(OfLayer):
     """Sum over all places of one channel of a layer, which may be another one in each example.
 
     Args:
@@ -51,10 +51,6 @@ class Total(Objective):
     layer: str
     layout: Layout
     channel: Tensor
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        return (self.layer,)
 
     @property
     def entries(self) -> int:
@@ -69,7 +65,7 @@ class Total(Objective):
 
 
 @dataclass(frozen=True, eq=False)
-class Unit(Objective):
+class Unit(OfLayer):
     """Of each example another unit of a layer.
 
     Args:
@@ -85,14 +81,6 @@ class Unit(Objective):
     channel: Tensor
     y: Tensor
     x: Tensor
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        return (self.layer,)
-
-    @property
-    def reads_output(self) -> bool:
-        return False
 
     @property
     def entries(self) -> int:

@@ -16,6 +16,7 @@ from attrib.analysis.features.files import BankFiles, Part, Rows, read_bank
 from attrib.core.geometry import located
 from attrib.core.layers import modules_of, resolve, unwrap
 from attrib.core.streaming import Data, Seen, batches, stream
+from attrib.core.synth.space import PixelSpace
 from attrib.errors import InputError, LayerError, ModelError
 from attrib.io.preprocess import statistics
 from attrib.io.weights import model_hash
@@ -107,8 +108,7 @@ class Bank:
 def as_pictures(seen: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None) -> Tensor:
     """Inputs ``(N, C, H, W)`` as pictures in [0, 1]: normalisation undone where known, else each one stretched."""
     if mean is not None and std is not None:
-        scale, shift = (seen.new_tensor(one).reshape(-1, 1, 1) for one in (std, mean))
-        return (seen * scale + shift).clamp(0, 1)
+        return PixelSpace(mean, std).to_picture(seen).clamp(0, 1)
     low, high = seen.amin((1, 2, 3), True), seen.amax((1, 2, 3), True)
     return (seen - low) / torch.where(high > low, high - low, torch.ones_like(high))
 

@@ -8,9 +8,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from attrib import checks
+from attrib.core.fade import blurred
 from attrib.core.synth.space import PixelSpace
 from attrib.errors import InputError
 
@@ -90,18 +90,8 @@ class Blur(Projection):
         checks.integer("every", self.every, 1)
 
     def __call__(self, image: Tensor, gradient: Tensor, step: int) -> Tensor:
-        return blurred(image, self.width) if (step + 1) % self.every == 0 else image
-
-
-def blurred(image: Tensor, width: float) -> Tensor:
-    """Gaussian blur of each channel, without darkening the edge."""
-    reach = max(1, round(4 * width))
-    line = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
-    kernel = torch.exp(-line.square() / (2 * width**2))
-    kernel = (kernel / kernel.sum()).expand(image.shape[1], 1, -1)
-    padded = F.pad(image, (reach, reach, reach, reach), mode="replicate")
-    across = F.conv2d(padded, kernel[:, :, None], groups=image.shape[1])
-    return F.conv2d(across, kernel[..., None], groups=image.shape[1])
+        reach = max(1, round(4 * self.width))
+        return blurred(image, self.width, reach) if (step + 1) % self.every == 0 else image
 
 
 @dataclass(frozen=True)
