@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from attrib import METHODS
-from attrib.core.options import auto_rows
+from attrib.core.masking.options import auto_rows
 from attrib.core.reduce import upsample
 
 OURS, CAPTUM, PGC = "attrib", "captum", "grad-cam"

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from attrib import METHODS
 from attrib.core import Query, Windows, as_objective, explain_plan, frozen, sweep
-from attrib.core.masks import Some
-from attrib.core.options import auto_rows
+from attrib.core.masking.masks import Some
+from attrib.core.masking.options import auto_rows
 from attrib.metrics.curves import curves
 from attrib.report.table import amount, text_table
 from benchmarks import contenders as c

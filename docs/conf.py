@@ -61,7 +61,7 @@ html_title = f"attrib {release}"
 def write_module_page(name: str, folder: Path) -> None:
     """Write the page of a module, and those of the modules in it.
 
-    Sphinx's autosummary would take `attrib.core.rules` for the class of that name, which hides the module.
+    Written here because autosummary takes a name that a package exports for the module of that name, and so hides it.
     """
     inside = pkgutil.iter_modules([str(Path(attrib.__path__[0], *name.split(".")[1:]))])
     parts = [f"{name}.{found.name}" for found in inside if found.name not in {"__main__", "cli"}]

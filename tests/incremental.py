@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_leaves
 from attrib.core import Query, as_objective, frozen, sweep
 from attrib.core.incremental import local
 from attrib.core.incremental.record import NotReplayableError
-from attrib.core.layers import unwrap
-from attrib.core.masks import Given, Masks
+from attrib.core.masking.masks import Given, Masks
+from attrib.core.network.layers import unwrap
 from tests.oracles.occlusion import in_space
 from tests.sweeps import in_order
 
@@ -45,7 +45,7 @@ def watched() -> Iterator[list[str]]:
         return found
 
     with ExitStack() as undo:
-        undo.enter_context(mock.patch("attrib.core.perturb.kept_replay", record))
+        undo.enter_context(mock.patch("attrib.core.sweeps.perturb.kept_replay", record))
         undo.enter_context(mock.patch.object(local, "local_scores", choose))
         undo.enter_context(mock.patch.object(local, "_STEP", 0))
         yield ways

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from attrib.core import Query, as_objective, frozen
-from attrib.core.excitation import excitation
-from attrib.core.winning import winning
+from attrib.core.relevance.excitation import excitation
+from attrib.core.relevance.winning import winning
 
 
 def won(model: nn.Module, x: Tensor, target: object, layer: str, contrastive: bool = False) -> Tensor:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from attrib import METHODS
-from attrib.core.cost import count
+from attrib.core.network.cost import count
 from attrib.metrics import Curves, Protocol, curves
 from attrib.metrics.refine import FIRST
 from benchmarks import adaptive

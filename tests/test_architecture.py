@@ -29,11 +29,22 @@ LEVELS = (
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 SIBLINGS = LEVELS[2]  # these meet through the registry or core
+CORE_LEVELS = (
+    {"network", "reduce", "channels"},
+    {"objectives"},
+    {"backward"},
+    {"shared"},
+    {"query"},
+    {"attribution", "layer_map", "masking"},
+    {"incremental", "together"},
+    {"classmaps", "receptive", "relevance", "sweeps", "synth"},
+)
+CORE_LEVEL = {part: level for level, parts in enumerate(CORE_LEVELS) for part in parts}
 TYPES = "TYPE_CHECKING"  # what only a type checker reads may point anywhere
 
 
 def part_of(dotted: str) -> str:
-    """The part that ``attrib.core.layers`` belongs to: ``core``; the package itself is ``""``."""
+    """The part that ``attrib.core.network.layers`` belongs to: ``core``; the package itself is ``""``."""
     return dotted.partition(".")[2].partition(".")[0]
 
 
@@ -126,6 +137,30 @@ def test_what_only_a_type_checker_reads_does_not_count(tmp_path: Path, monkeypat
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_a_file_fits_in_one_room(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) < 300
+
+
+CORE = [path for path in FILES if path.is_relative_to(PACKAGE / "core") and path != PACKAGE / "core" / "__init__.py"]
+
+
+def upwards(part: str, imports: Iterator[tuple[int, str]]) -> list[str]:
+    """Imports of the core, by its ``part``, of what lies above it or is not sorted in."""
+    within = ((line, name.split(".")) for line, name in imports if name.startswith("attrib.core."))
+    return [
+        f"line {line}: {'.'.join(name)}"
+        for line, name in within
+        if name[2] != part and CORE_LEVEL.get(name[2], len(CORE_LEVELS)) >= CORE_LEVEL[part]
+    ]
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_within_the_core_imports_point_down(path: Path) -> None:
+    part = path.relative_to(PACKAGE / "core").with_suffix("").parts[0]
+    assert upwards(part, imported(path)) == []
+
+
+def test_an_import_that_points_up_within_the_core_is_noticed() -> None:
+    names = ["attrib.core.sweeps.perturb.sweep", "attrib.core.Query", "attrib.core.network.cost", "attrib.errors.X"]
+    assert len(upwards("masking", iter(enumerate(names)))) == 2
 
 
 def test_no_file_is_named_after_nothing() -> None:

@@ -16,7 +16,7 @@ from attrib.benchmark import at_equal_budget, options_for
 from attrib.benchmark.budget import SCALES
 from attrib.cli import main
 from attrib.core import count
-from attrib.core.masks import Windows
+from attrib.core.masking.masks import Windows
 from attrib.errors import InputError, RegistryError
 from attrib.study import at_budget, load_study
 from tests import nets, studies

@@ -23,7 +23,7 @@ from attrib import (
     Occlusion,
     Saliency,
 )
-from attrib.core.objective import SPACES
+from attrib.core.objectives.objective import SPACES
 from tests import nets
 
 DOUBLE = torch.float64

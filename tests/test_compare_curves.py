@@ -13,7 +13,7 @@ import torch
 import attrib.tasks.measuring
 from attrib import Saliency, compare
 from attrib.core import Query
-from attrib.core.cost import count
+from attrib.core.network.cost import count
 from attrib.metrics import Protocol, curves
 from attrib.tasks.comparing import SEEDS
 from tests import nets

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attrib.benchmark.controls import CentreGaussian, EdgeMagnitude, RandomMap, make_controls
 from attrib.core import Attribution
-from attrib.core.cost import count
+from attrib.core.network.cost import count
 from attrib.errors import InputError, RegistryError, ShapeError
 from attrib.metrics import Protocol, curves
 from attrib.registry import CONTROLS, METHODS

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 import attrib
 from attrib import Channel, Deconvnet, GuidedBackprop, Neuron, attribute_all, coverage
 from attrib.core import count
-from attrib.core.units import Valued
+from attrib.core.objectives.units import Valued
 from attrib.errors import InputError
 from tests import nets
 from tests.conventions import pins

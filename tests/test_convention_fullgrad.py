@@ -15,8 +15,8 @@ from torch.testing import assert_close
 
 from attrib import ClassScore, FullGrad
 from attrib.core import count
-from attrib.core.biases import biases
 from attrib.core.reduce import upsample
+from attrib.core.relevance.biases import biases
 from attrib.errors import InputError, LayerError, ModelError, ShapeError
 from tests import data, nets, realnets
 from tests.conventions import pins

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attrib import ClassScore, Occlusion
-from attrib.core.random_masks import RandomGrid
+from attrib.core.masking.random_masks import RandomGrid
 from attrib.methods.rise import RISE
 from tests import nets
 from tests.conventions import pins

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attrib import METHODS, Attribution
 from attrib.core import count
-from attrib.core.fade import Fade
+from attrib.core.masking.fade import Fade
 from tests import nets
 from tests.conventions import pins, section
 from tests.test_extremal import ONES, PLACES, Weighted

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from attrib.core import ClassScore, gaussian_blur
-from attrib.core.cost import count
+from attrib.core.network.cost import count
 from attrib.errors import AttribError, InputError, ModelError, ShapeError, TargetError
 from attrib.metrics import Curves, Protocol, curves
 from tests import nets

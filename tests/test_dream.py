@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attrib.core import Channel
-from attrib.core.features import Energy
+from attrib.core.objectives.features import Energy
 from attrib.core.synth import Fourier, Jitter, PixelSpace, Step
 from attrib.errors import InputError, LayerError, MissingDependency
 from attrib.synthesis import Dream, dream

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attrib.core.fade import Fade, blurred, shifted, shifts
-from attrib.core.mask_search import Masked, grid_of, masked
+from attrib.core.masking.fade import Fade, blurred, shifted, shifts
+from attrib.core.masking.smooth_mask import Enlarge, MaxConvolution, area_gap
 from attrib.core.reduce import upsample
-from attrib.core.smooth_mask import Enlarge, MaxConvolution, area_gap
+from attrib.core.sweeps.mask_search import Masked, grid_of, masked
 from attrib.errors import InputError, LayerError, ModelError, ShapeError
 from attrib.methods.extremal_perturbation import ExtremalPerturbation
 from tests import data, nets, realnets

@@ -11,7 +11,7 @@ from captum.metrics import infidelity as captums
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from attrib.core.cost import count
+from attrib.core.network.cost import count
 from attrib.errors import AttribError, InputError, ShapeError
 from attrib.metrics import Protocol
 from attrib.metrics.infidelity import Infidelity, Noise, RawInfidelity
@@ -175,7 +175,7 @@ def test_irof_equals_a_loop_over_segments(baseline: Any) -> None:
 
 def test_irof_follows_superpixels_of_which_each_example_has_its_own_number() -> None:
     pytest.importorskip("skimage")
-    from attrib.core.superpixels import superpixels
+    from attrib.core.masking.superpixels import superpixels
 
     model, x = net(), nets.batch(3, 16, 12, dtype=DOUBLE)
     x[0] = nn.functional.interpolate(x[:1, :, :4, :3], (16, 12))[0]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import attrib.metrics.follow
 from attrib.core import Ranked
-from attrib.core.cost import count
+from attrib.core.network.cost import count
 from attrib.errors import ShapeError
 from attrib.metrics import Protocol, curves
 from attrib.metrics.follow import Jobs

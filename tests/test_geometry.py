@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from attrib import GradCAM, GuidedGradCAM
 from attrib.core import auto_layer, layer_table
-from attrib.core.geometry import Layout, find_layout, patch_of
+from attrib.core.network.geometry import Layout, find_layout, patch_of
 from attrib.errors import InputError, LayerError, ShapeError
 from tests import nets
 

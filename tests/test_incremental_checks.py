@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from attrib.core import Query, Windows, as_objective, cost, frozen, sweep
+from attrib.core import Query, Windows, as_objective, frozen, sweep
 from attrib.core.incremental import check, local, program
 from attrib.core.incremental.compiler import Compiler
 from attrib.core.incremental.record import Call
 from attrib.core.incremental.steps import Kind
+from attrib.core.network import cost
 from attrib.errors import ModelError
 from tests import nets
 from tests.architectures import build

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from attrib.core import Channel, ClassScore, Neuron, Windows, resolve_baseline
-from attrib.core.masks import Given, Masks
-from attrib.core.objective import SPACES
+from attrib.core.masking.masks import Given, Masks
+from attrib.core.objectives.objective import SPACES
 from tests import nets
 from tests.architectures import ACTIVATIONS, CHANNELS, GLOBAL, HEADS, LOCAL, build
 from tests.incremental import TOLERANCE, agrees, ask, class_score, largest_logit, loop, squares

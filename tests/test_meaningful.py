@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attrib.core.mask_search import masked
-from attrib.core.smooth_mask import variation
+from attrib.core.masking.smooth_mask import variation
+from attrib.core.sweeps.mask_search import masked
 from attrib.errors import InputError, LayerError, ModelError
 from attrib.methods.meaningful_perturbation import MeaningfulPerturbation
 from tests import data, nets, realnets

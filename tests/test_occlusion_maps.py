@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from attrib import Occlusion
 from attrib.analysis import occlusion_maps
 from attrib.core import Given, Query, as_objective, count, frozen, sweep
-from attrib.core.masks import Windows
-from attrib.core.watched import MostProbable
+from attrib.core.masking.masks import Windows
+from attrib.core.objectives.watched import MostProbable
 from attrib.errors import InputError, LayerError, TargetError
 from tests import nets
 from tests.incremental import watched

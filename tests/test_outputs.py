@@ -36,7 +36,7 @@ from attrib import (
     explain,
 )
 from attrib.core import Each, Query, Windows, as_objective, capture, frozen, sweep
-from attrib.core.detection import overlaps
+from attrib.core.objectives.detection import overlaps
 from attrib.errors import InputError, ModelError, TargetError
 from tests import nets, tiny
 from tests.sweeps import in_order

@@ -23,8 +23,8 @@ from attrib.analysis.patches.patches import top_patches
 from attrib.analysis.patches.projections import project
 from attrib.analysis.patches.top_activations import strongest_first, top_activations
 from attrib.core import Neuron, capture, count
-from attrib.core.geometry import Layout
-from attrib.core.watched import Unit
+from attrib.core.network.geometry import Layout
+from attrib.core.objectives.watched import Unit
 from attrib.errors import InputError, LayerError, ModelError, RuleError, TargetError
 from attrib.io import Stream
 from attrib.io.samples import Sample, Samples

@@ -19,7 +19,7 @@ from attrib.core import (
     resolve_baseline,
     sweep,
 )
-from attrib.core.options import auto_rows
+from attrib.core.masking.options import auto_rows
 from attrib.errors import InputError, ModelError, ShapeError
 from tests.incremental import watched
 from tests.sweeps import in_order

@@ -24,7 +24,7 @@ from torch.testing import assert_close
 
 from attrib import METHODS, ClassScore, InputXGradient
 from attrib.core import count, gaussian_blur, resolve_baseline
-from attrib.core.superpixels import superpixels
+from attrib.core.masking.superpixels import superpixels
 from attrib.errors import InputError, LayerError, MissingDependency, ModelError, RuleError, ShapeError
 from attrib.testing import check_attribution
 from attrib.testing.probes import probe_inputs

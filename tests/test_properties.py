@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from attrib import METHODS, ClassScore, GuidedBackprop, Occlusion, Saliency
 from attrib.core import Given, Query, Ranked, Windows, frozen, sweep
-from attrib.core.objective import SPACES
+from attrib.core.objectives.objective import SPACES
 from attrib.core.reduce import CHANNELS, reduce_channels, upsample
 from tests import nets
 from tests.made_for import ANY

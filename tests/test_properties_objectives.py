@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from attrib import Channel, ClassScore, Custom, Neuron, Objective
 from attrib.core import as_objective
-from attrib.core.objective import SPACES
+from attrib.core.objectives.objective import SPACES
 from tests.test_properties import DOUBLE, classes, few, noise, seeds
 
 # --- score spaces

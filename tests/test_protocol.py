@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attrib.core import gaussian_blur
-from attrib.core.cost import count
+from attrib.core.network.cost import count
 from attrib.errors import InputError, RegistryError
 from attrib.metrics import Metric, Protocol, as_protocol, curves
 from attrib.metrics.protocol import rise_blur

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from attrib.core import count
-from attrib.core.geometry import find_layout
-from attrib.core.receptive import receptive_field
+from attrib.core.network.geometry import find_layout
+from attrib.core.receptive.field import receptive_field
 from attrib.errors import InputError, LayerError, ShapeError
 from tests import nets
 from tests.oracles.patches import seen_by

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import attrib
 from attrib import ClassScore, Occlusion, cli
 from attrib.core import Query, Windows, as_objective, count, explain_plan, sweep
-from attrib.core.pace import Pace, _found, steady
+from attrib.core.masking.pace import Pace, _found, steady
 from attrib.errors import InputError
 from attrib.report import load_explanation
 from tests import nets

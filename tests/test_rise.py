@@ -12,7 +12,7 @@ from skimage.transform import resize
 from torch import Tensor, nn
 
 from attrib.core import count
-from attrib.core.random_masks import RandomGrid
+from attrib.core.masking.random_masks import RandomGrid
 from attrib.errors import InputError, ShapeError
 from attrib.methods.rise import RISE
 from tests import data, nets

@@ -179,7 +179,7 @@ class TestFacts:
         method = Occlusion(nets.make("module"), window=(3, 2), baseline=gaussian_blur)
         options = method_facts(method)["options"]
         assert options["window"] == [3, 2]
-        assert options["baseline"] == "attrib.core.baseline.gaussian_blur"
+        assert options["baseline"] == "attrib.core.masking.baseline.gaussian_blur"
         assert "model" not in options
 
     def test_every_kind_of_option_is_told_in_words_that_two_runs_agree_on(self) -> None:
@@ -205,7 +205,7 @@ class TestFacts:
         assert told == {
             "tensor": {"tensor": [2], "dtype": "torch.float32", "sha256": tensor_hash(torch.zeros(2))},
             "set": ["a", "b"],
-            "partial": {"partial": "attrib.core.baseline.gaussian_blur", "args": [], "options": {"size": 3}},
+            "partial": {"partial": "attrib.core.masking.baseline.gaussian_blur", "args": [], "options": {"size": 3}},
             "dtype": "torch.bfloat16",
             "setting": {"type": Setting.__qualname__, "steps": 3},
             "odd": Odd.__qualname__,

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from attrib.core.streaming import batches, stream
+from attrib.core.network.streaming import batches, stream
 from attrib.errors import InputError, LayerError, OutputError
 from attrib.io import Stream, open_samples
 from attrib.report.finding import Finding

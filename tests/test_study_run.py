@@ -21,7 +21,7 @@ from torch import Tensor
 
 from attrib import METHODS, METRICS, Attribution, compare
 from attrib.core import Query
-from attrib.core.pace import _found as paces
+from attrib.core.masking.pace import _found as paces
 from attrib.errors import InputError, OutputError
 from attrib.metrics import Protocol
 from attrib.study import Study, StudyResult, lease, load_study, place, run_shard, running, store

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from attrib.core import Channel, ClassScore, Each, Neuron, count
-from attrib.core.features import Energy, Guided, Match
+from attrib.core.objectives.features import Energy, Guided, Match
 from attrib.core.synth import (
     L2,
     AlphaNorm,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attrib.core.cost import count
+from attrib.core.network.cost import count
 from attrib.metrics import Protocol, curves
 from tests import nets
 from tests.oracles import curves as oracle

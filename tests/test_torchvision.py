@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import attrib
-from attrib.core.activations import RECTIFIERS, SMOOTH
+from attrib.core.backward.activations import RECTIFIERS, SMOOTH
 from attrib.errors import RuleError
 from benchmarks import matrix
 

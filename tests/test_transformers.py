@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from attrib import METHODS, AttentionRollout, Attribution, GradCAM, GradientAttention
 from attrib.core import attending, auto_layer, capture
-from attrib.core.geometry import find_layout, patch_of
+from attrib.core.network.geometry import find_layout, patch_of
 from attrib.errors import AttribError, ModelError
 from benchmarks import matrix
 from tests import nets

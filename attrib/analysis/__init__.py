@@ -34,7 +34,7 @@ from attrib.analysis.segments.segment import Segmentation, segment
 from attrib.analysis.training.ablation import AblationTable, fit, train_and_tabulate
 from attrib.analysis.training.result import Evolution, Jump
 from attrib.analysis.training.training import TrainingWatch, evolution
-from attrib.core.receptive import ReceptiveField, receptive_field
+from attrib.core.receptive.field import ReceptiveField, receptive_field
 
 __all__ = [
     "AblationTable",

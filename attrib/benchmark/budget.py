@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from attrib import checks
-from attrib.core.masks import Windows
-from attrib.core.superpixels import superpixels
+from attrib.core.masking.masks import Windows
+from attrib.core.masking.superpixels import superpixels
 from attrib.errors import InputError
 from attrib.registry import METHODS
 

@@ -4,100 +4,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import contextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
-import torch
 from captum.attr import Attribution as CaptumAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.core.layers import auto_layer, resolve, unwrap
+from attrib.core.backward.rules import Coverage
+from attrib.core.network.frozen import frozen, module_of
+from attrib.core.network.layers import auto_layer, resolve, unwrap
+from attrib.core.objectives.targets import as_objective
 from attrib.core.query import Query
-from attrib.core.rules import Coverage
 from attrib.core.shared import Backward, Recorded, SharedPass
-from attrib.core.targets import as_objective
 from attrib.errors import InputError, LayerError, ModelError, ShapeError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
-
-
-def _module(model: Callable[..., Any]) -> nn.Module | None:
-    """The module whose state a call of ``model`` depends on: itself, or the owner of a bound method."""
-    if isinstance(model, nn.Module):
-        return model
-    owner = getattr(model, "__self__", None)
-    return owner if isinstance(owner, nn.Module) else None
-
-
-def random_state_kept() -> AbstractContextManager[None]:
-    """Put torch's random states back after the block: the CPU's, and CUDA's once it is initialised."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    kept: AbstractContextManager[None] = torch.random.fork_rng(devices=devices)
-    return kept
-
-
-@contextmanager
-def frozen(model: Callable[..., Any]) -> Iterator[None]:
-    """Run the block with the model in evaluation mode and without weight gradients, leaving no trace.
-
-    Per-module ``training`` flags, per-parameter ``requires_grad``, buffers and torch's random state (CPU, and CUDA
-    once it is initialised) are put back afterwards, also when the block raises. Autograd is switched on. Of a plain
-    function, whose module cannot be seen, only the random state is kept.
-    """
-    if torch.is_inference_mode_enabled():
-        raise ModelError(
-            "explanations need autograd, which torch.inference_mode() forbids. Leave that block, or use no_grad()."
-        )
-    module = _module(model)
-    parts = [] if module is None else list(module.modules())
-    with ExitStack() as undo:
-        undo.enter_context(random_state_kept())
-        if any("_orig_mod" in part._modules for part in parts):  # hooks and rules do not reach into compiled code
-            undo.enter_context(torch.compiler.set_stance("force_eager"))
-        flags, weights, buffers = _state(parts)
-        undo.callback(_restore, flags, weights, buffers)
-        for part in parts:
-            if part.training:
-                part.training = False  # not .eval(): some modules override it to merge or change weights
-        for weight, requires_grad in weights:
-            if requires_grad:
-                weight.requires_grad = False
-        undo.enter_context(torch.enable_grad())
-        yield
-
-
-_Flags = list[tuple[nn.Module, bool]]
-_Weights = list[tuple[nn.Parameter, bool]]
-_Buffers = list[tuple[nn.Module, str, Tensor, Tensor]]
-
-
-def _state(parts: list[nn.Module]) -> tuple[_Flags, _Weights, _Buffers]:
-    flags = [(part, part.training) for part in parts]
-    weights = [(w, w.requires_grad) for part in parts for w in part._parameters.values() if w is not None]
-    buffers = [
-        (part, name, b, b.detach().clone()) for part in parts for name, b in part._buffers.items() if b is not None
-    ]
-    return flags, weights, buffers
-
-
-def _restore(flags: _Flags, weights: _Weights, buffers: _Buffers) -> None:
-    for part, training in flags:
-        if part.training is not training:
-            part.training = training
-    for weight, requires_grad in weights:
-        if weight.requires_grad is not requires_grad:
-            weight.requires_grad = requires_grad
-    for part, name, buffer, before in buffers:
-        if not torch.equal(buffer, before):
-            with torch.no_grad():
-                buffer.copy_(before)
-        part._buffers[name] = buffer
 
 
 class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships no types
@@ -253,7 +180,7 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
         return address
 
     def _refuse_unbatched(self, tensors: tuple[Tensor, ...]) -> None:
-        module = _module(self.model)
+        module = module_of(self.model)
         first = None if module is None else next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
         if first is not None and len(tensors) == 1 and tensors[0].ndim == 3:  # conv2d would take it, and mean (C, H, W)
             raise ShapeError(

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from attrib import checks
 from attrib.core.attribution import Attribution
-from attrib.core.indices import as_index
-from attrib.core.objective import ClassScore, Objective, Predicted
+from attrib.core.objectives.indices import as_index
+from attrib.core.objectives.objective import ClassScore, Objective, Predicted
 from attrib.core.query import Clean, Query
 from attrib.core.together import Together
 from attrib.errors import InputError, ShapeError, TargetError

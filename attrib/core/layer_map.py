@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from attrib.core.geometry import Layout, Reshape
+from attrib.core.network.geometry import Layout, Reshape
 from attrib.core.query import Query
 from attrib.core.reduce import upsample
 from attrib.errors import InputError, LayerError, ShapeError

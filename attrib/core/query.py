@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.core.capture import Activations, Edit, capture, detached
-from attrib.core.geometry import Layout, find_layout, main_input, patch_of
-from attrib.core.objective import Objective, Space
-from attrib.core.passes import forward
-from attrib.core.rules import Rule
+from attrib.core.backward.rules import Rule
+from attrib.core.network.capture import Activations, Edit, capture, detached
+from attrib.core.network.geometry import Layout, find_layout, main_input, patch_of
+from attrib.core.network.passes import forward
+from attrib.core.objectives.objective import Objective, Space
 from attrib.core.shared import Backward, Gradient, SharedPass, checked_score
 from attrib.errors import LayerError, ShapeError
 

@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from attrib.core import cost
-from attrib.core.capture import Activations, capture
-from attrib.core.objective import Objective
-from attrib.core.passes import forward
-from attrib.core.rules import Coverage, Rule, Switch
+from attrib.core.backward.rules import Coverage, Rule, Switch
+from attrib.core.network import cost
+from attrib.core.network.capture import Activations, capture
+from attrib.core.network.passes import forward
+from attrib.core.objectives.objective import Objective
 from attrib.errors import LayerError, ModelError, TargetError
 
 Rules: TypeAlias = frozenset[tuple[str, Rule]]

@@ -8,11 +8,11 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from torch import Tensor
 
 from attrib.core.attribution import Attribution, Inputs
-from attrib.core.layers import auto_layer
-from attrib.core.objective import Objective
+from attrib.core.network.layers import auto_layer
+from attrib.core.objectives.objective import Objective
+from attrib.core.objectives.targets import as_objective
 from attrib.core.query import Clean, Query
 from attrib.core.shared import Backward, Rules, SharedPass
-from attrib.core.targets import as_objective
 from attrib.errors import InputError
 
 Maps: TypeAlias = Tensor | tuple[Tensor, ...]

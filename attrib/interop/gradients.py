@@ -13,8 +13,8 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from attrib.core import Coverage, deconv, guided
-from attrib.core.activations import SMOOTH
-from attrib.core.rules import Rule, override, rules
+from attrib.core.backward.activations import SMOOTH
+from attrib.core.backward.rules import Rule, override, rules
 from attrib.interop.lent import eager, either_name, lent, module_at, tensors_of
 
 Maps = Any  # Tensor, or a tuple of them for a tuple of inputs

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attrib.core import resolve, unwrap
-from attrib.core.layers import Address
+from attrib.core.network.layers import Address
 from attrib.errors import LayerError
 
 P = ParamSpec("P")

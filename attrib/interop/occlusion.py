@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from attrib import checks
 from attrib.core import Query, Windows, as_objective, resolve_baseline, sweep
-from attrib.core.attribution import random_state_kept
-from attrib.core.masks import Box
-from attrib.core.options import auto_rows
+from attrib.core.masking.masks import Box
+from attrib.core.masking.options import auto_rows
+from attrib.core.network.frozen import random_state_kept
 from attrib.errors import AttribError
 from attrib.interop.gradients import Maps
 from attrib.interop.lent import either_name

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attrib.core import Query, cost
+from attrib.core import Query
+from attrib.core.network import cost
 from attrib.errors import AttribError, InputError, MissingDependency, ModelError
 
 _NORMAL = (  # said on every normal use

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Attribution, ClassScore, Query, resolve_baseline
-from attrib.core.geometry import Layout, find_layout, main_input, patch_of
-from attrib.core.layers import Address, modules_of
+from attrib.core.network.geometry import Layout, find_layout, main_input, patch_of
+from attrib.core.network.layers import Address, modules_of
 from attrib.core.reduce import Channels, check_channels, reduce_channels
 from attrib.errors import InputError, LayerError, ModelError, RegistryError, TargetError
 from attrib.interop.options import Options, at_layer

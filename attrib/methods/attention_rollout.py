@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Attribution, Query
-from attrib.core.attention import attend, on_grid
-from attrib.core.geometry import Reshape
 from attrib.core.layer_map import LayerMap
+from attrib.core.network.geometry import Reshape
+from attrib.core.relevance.attention import attend, on_grid
 from attrib.errors import InputError
 from attrib.registry import METHODS
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Attribution, Backward, Query, deconv
-from attrib.core.activations import NORMS
+from attrib.core.backward.activations import NORMS
+from attrib.core.backward.rules import Activations, override, skip
+from attrib.core.objectives.units import Valued
 from attrib.core.reduce import Channels, check_channels, reduce_channels
-from attrib.core.rules import Activations, override, skip
-from attrib.core.units import Valued
 from attrib.registry import METHODS
 
 log = logging.getLogger("attrib")

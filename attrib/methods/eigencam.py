@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from attrib.core import Attribution, Backward, Query, Recorded
-from attrib.core.geometry import Reshape
 from attrib.core.layer_map import LayerMap
+from attrib.core.network.geometry import Reshape
 from attrib.registry import METHODS
 
 

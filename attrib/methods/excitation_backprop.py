@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from attrib.core import Attribution, Query
-from attrib.core.geometry import Reshape
 from attrib.core.layer_map import LayerMap
-from attrib.core.winning import winning
+from attrib.core.network.geometry import Reshape
+from attrib.core.relevance.winning import winning
 from attrib.registry import METHODS
 
 

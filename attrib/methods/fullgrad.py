@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Attribution, Query
-from attrib.core.biases import FullGradient, full_gradient
 from attrib.core.reduce import upsample
+from attrib.core.relevance.biases import FullGradient, full_gradient
 from attrib.errors import ShapeError
 from attrib.registry import METHODS
 

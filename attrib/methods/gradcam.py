@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from attrib.core import Attribution, Backward, Query
-from attrib.core.geometry import Reshape
 from attrib.core.layer_map import LayerMap
+from attrib.core.network.geometry import Reshape
 from attrib.registry import METHODS
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from attrib.core import Attribution, Query
-from attrib.core.attention import attend, on_grid
-from attrib.core.geometry import Reshape
 from attrib.core.layer_map import LayerMap
+from attrib.core.network.geometry import Reshape
+from attrib.core.relevance.attention import attend, on_grid
 from attrib.registry import METHODS
 
 

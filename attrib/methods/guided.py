@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from attrib.core import Attribution, Backward, Query, guided
+from attrib.core.backward.rules import Activations, override
 from attrib.core.reduce import Channels, check_channels, reduce_channels
-from attrib.core.rules import Activations, override
 from attrib.registry import METHODS
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from attrib.core import Attribution, Backward, Query, guided
-from attrib.core.geometry import Reshape
+from attrib.core.backward.rules import Activations, override
 from attrib.core.layer_map import LayerMap
+from attrib.core.network.geometry import Reshape
 from attrib.core.reduce import Channels, check_channels, reduce_channels
-from attrib.core.rules import Activations, override
 from attrib.methods.gradcam import cam
 from attrib.registry import METHODS
 

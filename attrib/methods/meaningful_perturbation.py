@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from attrib import checks
 from attrib.core import Attribution, Query
-from attrib.core.fade import Hidden, shifts
-from attrib.core.mask_search import Masked, grid_of, masked, start
-from attrib.core.objective import SPACES, Space
-from attrib.core.smooth_mask import Enlarge, variation
+from attrib.core.masking.fade import Hidden, shifts
+from attrib.core.masking.smooth_mask import Enlarge, variation
+from attrib.core.objectives.objective import SPACES, Space
+from attrib.core.sweeps.mask_search import Masked, grid_of, masked, start
 from attrib.registry import METHODS
 
 _DECAY, _DECAY_OF_SQUARES, _TINY = 0.9, 0.999, 1e-8  # Adam's own

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Attribution, Baseline, Query, Windows, sweep
-from attrib.core.objective import SPACES, Space
-from attrib.core.options import check_options
-from attrib.core.placed import Overlap, Place, placed, places
-from attrib.core.refine import sweep_refined
+from attrib.core.masking.options import check_options
+from attrib.core.masking.placed import Overlap, Place, placed, places
+from attrib.core.objectives.objective import SPACES, Space
+from attrib.core.sweeps.refine import sweep_refined
 from attrib.registry import METHODS
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Attribution, Baseline, Query, sweep
-from attrib.core.objective import SPACES, Space
-from attrib.core.options import check_options
-from attrib.core.placed import Place, placed, places
-from attrib.core.random_masks import RandomGrid
+from attrib.core.masking.options import check_options
+from attrib.core.masking.placed import Place, placed, places
+from attrib.core.masking.random_masks import RandomGrid
+from attrib.core.objectives.objective import SPACES, Space
 from attrib.errors import InputError
 from attrib.registry import METHODS
 

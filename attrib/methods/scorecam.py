@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from attrib import checks
 from attrib.core import Attribution, Baseline, Query, sweep
 from attrib.core.channels import most_varied, picked, weighted
-from attrib.core.geometry import Reshape
 from attrib.core.layer_map import LayerMap
-from attrib.core.objective import SPACES, Space
-from attrib.core.options import check_options
+from attrib.core.masking.options import check_options
+from attrib.core.network.geometry import Reshape
+from attrib.core.objectives.objective import SPACES, Space
 from attrib.core.reduce import upsample as resized
 from attrib.registry import METHODS
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attrib import checks
 from attrib.core import Attribution, Objective, unwrap
-from attrib.core.options import auto_rows
+from attrib.core.masking.options import auto_rows
 from attrib.errors import InputError, ShapeError
 from attrib.metrics.base import Metric
 from attrib.metrics.correlation import pearson, ranks, varies

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attrib import checks
 from attrib.core import Query, as_objective, frozen, unwrap
-from attrib.core.options import check_options
+from attrib.core.masking.options import check_options
 from attrib.core.reduce import upsample
 from attrib.errors import ShapeError
 from attrib.metrics.base import Metric

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attrib.core.options import check_options
+from attrib.core.masking.options import check_options
 from attrib.metrics.base import Metric
 from attrib.metrics.protocol import Protocol
 from attrib.metrics.values import pixel_values

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attrib import checks
 from attrib.core import Query, as_objective, frozen, unwrap
-from attrib.core.options import check_options
+from attrib.core.masking.options import check_options
 from attrib.errors import InputError
 from attrib.metrics.asking import only_image
 from attrib.metrics.follow import Follower, Trace, run

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attrib import checks
 from attrib.core import Query, Windows
-from attrib.core.masks import Some
+from attrib.core.masking.masks import Some
 from attrib.core.reduce import upsample
 from attrib.errors import InputError
 from attrib.metrics.asking import AskingMetric, full_size

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attrib import checks
 from attrib.core import Query
-from attrib.core.superpixels import superpixels
+from attrib.core.masking.superpixels import superpixels
 from attrib.metrics.asking import AskingMetric
 from attrib.metrics.follow import Follower, Jobs
 from attrib.metrics.protocol import Protocol, make_baseline

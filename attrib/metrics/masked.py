@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from attrib.core.options import check_options
+from attrib.core.masking.options import check_options
 from attrib.metrics.base import Metric
 from attrib.metrics.protocol import Protocol
 from attrib.metrics.values import inside, pixel_values

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attrib import checks
 from attrib.core import resolve_baseline
-from attrib.core.objective import SPACES, Space
+from attrib.core.objectives.objective import SPACES, Space
 from attrib.errors import InputError, ShapeError
 
 Order = Literal["morf", "lerf"]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from attrib.core.attribution import frozen, random_state_kept
-from attrib.core.passes import forward
+from attrib.core.network.frozen import frozen, random_state_kept
+from attrib.core.network.passes import forward
 from attrib.errors import ModelError
 
 How = Literal["reset", "permute"]

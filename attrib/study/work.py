@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from attrib.core.cost import count
-from attrib.core.pace import steady
+from attrib.core.masking.pace import steady
+from attrib.core.network.cost import count
 from attrib.errors import InputError
 from attrib.io import LoadedModel, Sample
 from attrib.metrics import Metric, as_protocol

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.core.attribution import frozen
+from attrib.core.network.frozen import frozen
 from attrib.core.synth import PixelSpace
 from attrib.errors import InputError
 from attrib.synthesis.attacked import Adversarial

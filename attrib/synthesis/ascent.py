@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.core.attribution import frozen
-from attrib.core.each import Each
-from attrib.core.objective import ClassScore, Objective
-from attrib.core.passes import forward
+from attrib.core.network.frozen import frozen
+from attrib.core.network.passes import forward
+from attrib.core.objectives.each import Each
+from attrib.core.objectives.objective import ClassScore, Objective
+from attrib.core.objectives.targets import as_objective
+from attrib.core.objectives.units import Channel, Neuron
 from attrib.core.synth import PixelSpace, Synthesis, synthesize
-from attrib.core.targets import as_objective
-from attrib.core.units import Channel, Neuron
 from attrib.errors import InputError
 from attrib.report.finding import Finding
 from attrib.report.table import amount, text_table

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.core.attribution import Attribution, frozen
-from attrib.core.objective import Objective
+from attrib.core.attribution import Attribution
+from attrib.core.network.frozen import frozen
+from attrib.core.objectives.objective import Objective
+from attrib.core.objectives.targets import as_objective
 from attrib.core.reduce import reduce_channels
-from attrib.core.targets import as_objective
 from attrib.core.together import attribute_all
 from attrib.errors import InputError, ShapeError
 from attrib.metrics.correlation import pearson, ranks, varies

@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attrib import checks
-from attrib.core.attribution import frozen
-from attrib.core.capture import capture
-from attrib.core.features import Energy, Guided
-from attrib.core.layers import resolve
-from attrib.core.objective import Objective
-from attrib.core.passes import forward
+from attrib.core.network.capture import capture
+from attrib.core.network.frozen import frozen
+from attrib.core.network.layers import resolve
+from attrib.core.network.passes import forward
+from attrib.core.objectives.features import Energy, Guided
+from attrib.core.objectives.objective import Objective
+from attrib.core.objectives.targets import as_objective
 from attrib.core.synth import Bounds, Jitter, Move, PixelSpace, Search, Synthesis, synthesize
-from attrib.core.targets import as_objective
 from attrib.errors import InputError
 from attrib.io.loaded import LoadedModel
 from attrib.report.finding import Finding

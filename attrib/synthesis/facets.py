@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.core.layers import auto_layer, resolve
-from attrib.core.objective import Objective
-from attrib.core.streaming import Data, batches, stream
+from attrib.core.network.layers import auto_layer, resolve
+from attrib.core.network.streaming import Data, batches, stream
+from attrib.core.objectives.objective import Objective
 from attrib.core.synth import PixelSpace
 from attrib.errors import InputError
 from attrib.report.finding import Finding
@@ -115,7 +115,7 @@ def facets(  # noqa: PLR0913  the paper's settings
 
     Args:
         model: a `attrib.io.LoadedModel`, or a module with ``pixels``.
-        data: see `attrib.core.streaming.batches`; read twice, so no generator.
+        data: see `attrib.core.network.streaming.batches`; read twice, so no generator.
         unit: a class (its name, where a LoadedModel knows it), ``"layer4:7"`` or an objective.
         count: facets.
         layer: whose features tell pictures apart; the last spatial one unless given.

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.core.attribution import frozen
-from attrib.core.indices import as_index
-from attrib.core.objective import ClassScore
+from attrib.core.network.frozen import frozen
+from attrib.core.objectives.indices import as_index
+from attrib.core.objectives.objective import ClassScore
 from attrib.core.synth import PixelSpace
 from attrib.core.synth.moves import normalised
 from attrib.errors import InputError

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.core.attribution import frozen
-from attrib.core.capture import capture
-from attrib.core.features import Match
-from attrib.core.layers import resolve
-from attrib.core.objective import Objective
-from attrib.core.passes import forward
+from attrib.core.network.capture import capture
+from attrib.core.network.frozen import frozen
+from attrib.core.network.layers import resolve
+from attrib.core.network.passes import forward
+from attrib.core.objectives.features import Match
+from attrib.core.objectives.objective import Objective
 from attrib.core.synth import (
     AlphaNorm,
     Bounds,

@@ -9,8 +9,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from attrib.core.indices import as_index
-from attrib.core.objective import ClassScore
+from attrib.core.objectives.indices import as_index
+from attrib.core.objectives.objective import ClassScore
 from attrib.errors import InputError, TargetError
 from attrib.synthesis.ball import BallSearch
 from attrib.synthesis.subject import Subject

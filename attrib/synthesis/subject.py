@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.core.layers import unwrap
-from attrib.core.objective import ClassScore, Objective, Predicted
+from attrib.core.network.layers import unwrap
+from attrib.core.objectives.objective import ClassScore, Objective, Predicted
 from attrib.core.query import Query
 from attrib.core.synth import PixelSpace
 from attrib.errors import InputError, ModelError

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attrib import checks
 from attrib.core import Custom, PlanReport, Query, SweepOptions, Windows, explain_plan, frozen, sweep
 from attrib.core.incremental.check import drawn
-from attrib.core.masks import Some
+from attrib.core.masking.masks import Some
 from attrib.tasks.subject import Model, Network
 
 _SAMPLE = 48  # masks that are timed

@@ -13,7 +13,7 @@ from time import perf_counter
 
 import torch
 
-from attrib.core.cost import count
+from attrib.core.network.cost import count
 from attrib.report.records import Spent
 
 _STATM = Path("/proc/self/statm")

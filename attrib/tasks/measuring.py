@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from attrib.core.objective import Objective
+from attrib.core.objectives.objective import Objective
 from attrib.errors import InputError
 from attrib.metrics import CurveMetric, Curves, Metric, Protocol, curves
 from attrib.report.records import Asked, Spent

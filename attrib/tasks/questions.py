@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attrib.core import ClassScore, Clean, Objective, as_objective
-from attrib.core.objective import Sum
+from attrib.core.objectives.objective import Sum
 from attrib.errors import InputError, TargetError
 from attrib.report.records import Asked
 from attrib.tasks.subject import Network

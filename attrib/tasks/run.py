@@ -11,8 +11,8 @@ from typing import Any, TypeAlias, TypeVar
 from torch import Tensor
 
 from attrib.core.attribution import Attribution
-from attrib.core.layers import resolve, unwrap
-from attrib.core.objective import Objective
+from attrib.core.network.layers import resolve, unwrap
+from attrib.core.objectives.objective import Objective
 from attrib.errors import InputError
 from attrib.registry import METHODS
 from attrib.report.facts import method_facts

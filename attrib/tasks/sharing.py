@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attrib.core import Objective, Query, frozen
-from attrib.core.layers import auto_layer
+from attrib.core.network.layers import auto_layer
 from attrib.core.together import Together
 from attrib.report.records import Asked, Spent
 from attrib.tasks.measure import Meter, measured

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.core.layers import unwrap
+from attrib.core.network.layers import unwrap
 from attrib.errors import InputError
 from attrib.io import LoadedModel, list_images, load_image, load_model, model_hash
 from attrib.report.facts import SCHEMA, described, device_facts, versions

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attrib.core import Attribution, auto_layer, capture, frozen
-from attrib.core.geometry import find_layout, patch_of
+from attrib.core.network.geometry import find_layout, patch_of
 from attrib.errors import AttribError
 
 Factory = Callable[[nn.Module], Attribution]

@@ -11,7 +11,7 @@ import torch
 
 from attrib import ExtremalPerturbation
 from attrib.core import Query, as_objective, frozen
-from attrib.core.mask_search import masked
+from attrib.core.sweeps.mask_search import masked
 from attrib.io import demo_images, demo_model
 from attrib.plot import heatmap
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.analysis.features.files import BankFiles, Part, Rows, read_bank
-from attrib.core.geometry import located
-from attrib.core.layers import modules_of, resolve, unwrap
-from attrib.core.streaming import Data, Seen, batches, stream
+from attrib.core.network.geometry import located
+from attrib.core.network.layers import modules_of, resolve, unwrap
+from attrib.core.network.streaming import Data, Seen, batches, stream
 from attrib.core.synth.space import PixelSpace
 from attrib.errors import InputError, LayerError, ModelError
 from attrib.io.preprocess import statistics
@@ -153,7 +153,7 @@ def feature_bank(  # noqa: PLR0913  what is read, how, and where it goes
 
     Args:
         model: an ``nn.Module``, or any callable where only pixels are kept.
-        data: see `attrib.core.streaming.batches`.
+        data: see `attrib.core.network.streaming.batches`.
         layers: where to read; without any, what enters the last linear layer (FC7 of AlexNet, the pooled features of a
             ResNet).
         directory: where the bank is written; in memory if None.
@@ -163,7 +163,7 @@ def feature_bank(  # noqa: PLR0913  what is read, how, and where it goes
             standard deviation, if it tells, are taken back when pictures are drawn.
         names: what the labels are called, by number.
         part_size: rows in a part, rounded up to whole batches; as many as fill 64 MiB if None.
-        batch_size: as in `attrib.core.streaming.batches`.
+        batch_size: as in `attrib.core.network.streaming.batches`.
         show_progress: progress bar on standard error.
 
     Raises:

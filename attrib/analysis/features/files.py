@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.core.streaming import Batch
+from attrib.core.network.streaming import Batch
 from attrib.errors import InputError, OutputError
 from attrib.report.facts import SCHEMA, versions
 from attrib.report.store import AnyPath, to_json

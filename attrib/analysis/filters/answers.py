@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from attrib.analysis.filters.kernels import Kernels
-from attrib.core.activations import CANDIDATES, family_of
-from attrib.core.layers import modules_of, unwrap
-from attrib.core.streaming import Data, stream
+from attrib.core.backward.activations import CANDIDATES, family_of
+from attrib.core.network.layers import modules_of, unwrap
+from attrib.core.network.streaming import Data, stream
 from attrib.errors import InputError, LayerError
 
 NORMS = ("batch_norm", "group_norm", "instance_norm", "layer_norm")

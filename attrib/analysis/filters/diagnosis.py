@@ -14,7 +14,7 @@ from attrib.analysis.filters.answers import Answers, listen, shift_error
 from attrib.analysis.filters.grid import FilterGrid, one_each
 from attrib.analysis.filters.kernels import Kernels, Spectrum, read_kernels
 from attrib.analysis.filters.verdict import said, sentences
-from attrib.core.streaming import Data
+from attrib.core.network.streaming import Data
 from attrib.report.finding import Finding
 
 if TYPE_CHECKING:

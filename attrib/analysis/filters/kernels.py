@@ -14,8 +14,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
 from attrib import checks
-from attrib.core.attribution import frozen
-from attrib.core.layers import Address, modules_of, resolve, unwrap
+from attrib.core.network.frozen import frozen
+from attrib.core.network.layers import Address, modules_of, resolve, unwrap
 from attrib.errors import LayerError, ModelError
 
 GRID = {1: 64, 2: 32, 3: 16}  # points of the spectrum along each axis, at least

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attrib import checks
 from attrib.analysis.hog.grid import Pair
 from attrib.analysis.hog.inverter import Inverter, Source, read_pairs
-from attrib.core.streaming import Data
+from attrib.core.network.streaming import Data
 from attrib.errors import InputError
 
 CODE_STEPS = 200  # of FISTA: codes of 256 atoms then change by less than a thousandth per step

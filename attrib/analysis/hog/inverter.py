@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.analysis.hog.grid import Grid, Pair, window_of
-from attrib.core.geometry import find_layout, patch_of
-from attrib.core.layers import Address, modules_of, resolve, unwrap
-from attrib.core.streaming import Data, stream
+from attrib.core.network.geometry import find_layout, patch_of
+from attrib.core.network.layers import Address, modules_of, resolve, unwrap
+from attrib.core.network.streaming import Data, stream
 from attrib.errors import InputError, LayerError, ModelError, ShapeError
 from attrib.models.hog import HOG
 

@@ -13,11 +13,12 @@ from attrib import checks
 from attrib.analysis.features.bank import as_pictures, penultimate
 from attrib.analysis.moved.moves import Watched, share
 from attrib.analysis.moved.warp import Kind, Padding, checked_sweeps, still, warp
-from attrib.core.attribution import Attribution, frozen
-from attrib.core.layers import modules_of, resolve, unwrap
-from attrib.core.objective import ClassScore, Objective, Predicted
-from attrib.core.streaming import Batch, Data, batches
-from attrib.core.targets import as_objective
+from attrib.core.attribution import Attribution
+from attrib.core.network.frozen import frozen
+from attrib.core.network.layers import modules_of, resolve, unwrap
+from attrib.core.network.streaming import Batch, Data, batches
+from attrib.core.objectives.objective import ClassScore, Objective, Predicted
+from attrib.core.objectives.targets import as_objective
 from attrib.errors import LayerError, ShapeError, TargetError
 from attrib.io.preprocess import statistics
 from attrib.registry import METHODS
@@ -143,7 +144,7 @@ def invariance(  # noqa: PLR0913  what is moved, what is watched, and how it run
 
     Args:
         model: with outputs ``(N, C)``.
-        data: pictures ``(N, C, H, W)`` of one size, see `attrib.core.streaming.batches`.
+        data: pictures ``(N, C, H, W)`` of one size, see `attrib.core.network.streaming.batches`.
         target: a class target; the labels of the data if None, the predicted class where they have none.
         layers: whose features; the first convolution, and what enters the last linear layer, if None.
         sweeps: amounts by kind: ``"vertical"`` and ``"horizontal"`` shifts in whole pixels, ``"scale"`` factors,
@@ -152,7 +153,7 @@ def invariance(  # noqa: PLR0913  what is moved, what is watched, and how it run
         methods: names of methods whose maps are compared, or functions of the model that make one.
         control: also measure what the way there and back does: borders that are lost, and interpolation.
         preprocess: how pictures became data; its mean and standard deviation are taken back in the figure.
-        batch_size: as in `attrib.core.streaming.batches`.
+        batch_size: as in `attrib.core.network.streaming.batches`.
         show_progress: progress bar on standard error.
 
     Example:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attrib.analysis.moved.warp import Kind, Padding, inside, inverse, warp
 from attrib.core.attribution import Attribution
-from attrib.core.objective import Objective
+from attrib.core.objectives.objective import Objective
 from attrib.core.query import Query
 from attrib.core.reduce import upsample
 

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.core.attribution import frozen
-from attrib.core.baseline import Baseline
-from attrib.core.layers import unwrap
-from attrib.core.masks import Given
-from attrib.core.objective import Space
-from attrib.core.options import check_options
-from attrib.core.perturb import sweep
+from attrib.core.masking.baseline import Baseline
+from attrib.core.masking.masks import Given
+from attrib.core.masking.options import check_options
+from attrib.core.network.frozen import frozen
+from attrib.core.network.layers import unwrap
+from attrib.core.objectives.objective import Space
+from attrib.core.objectives.targets import as_objective
 from attrib.core.query import Query
-from attrib.core.targets import as_objective
+from attrib.core.sweeps.perturb import sweep
 from attrib.errors import InputError, ShapeError
 
 

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.core.attribution import frozen
-from attrib.core.baseline import Baseline
-from attrib.core.layers import auto_layer, resolve, unwrap
-from attrib.core.masks import Windows
-from attrib.core.objective import ClassScore, Objective, Space
-from attrib.core.options import check_options
-from attrib.core.perturb import sweep
-from attrib.core.placed import overlap_mean, places
+from attrib.core.masking.baseline import Baseline
+from attrib.core.masking.masks import Windows
+from attrib.core.masking.options import check_options
+from attrib.core.masking.placed import overlap_mean, places
+from attrib.core.network.frozen import frozen
+from attrib.core.network.layers import auto_layer, resolve, unwrap
+from attrib.core.objectives.objective import ClassScore, Objective, Space
+from attrib.core.objectives.targets import as_objective
+from attrib.core.objectives.watched import MostProbable, Total, strongest
 from attrib.core.query import Query
-from attrib.core.targets import as_objective
-from attrib.core.watched import MostProbable, Total, strongest
+from attrib.core.sweeps.perturb import sweep
 
 
 @dataclass(frozen=True, eq=False)

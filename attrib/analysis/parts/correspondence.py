@@ -15,10 +15,10 @@ from tqdm import tqdm
 from attrib import checks
 from attrib.analysis.parts.boxes import PartLike, moved, part_masks
 from attrib.analysis.parts.result import Correspondence
-from attrib.core.attribution import frozen
-from attrib.core.baseline import Baseline, resolve_baseline
-from attrib.core.layers import auto_layer, resolve, unwrap
-from attrib.core.streaming import stream
+from attrib.core.masking.baseline import Baseline, resolve_baseline
+from attrib.core.network.frozen import frozen
+from attrib.core.network.layers import auto_layer, resolve, unwrap
+from attrib.core.network.streaming import stream
 from attrib.errors import InputError, ModelError
 
 Zero = Literal["own", "positive", "ignored"]

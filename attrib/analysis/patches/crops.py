@@ -12,9 +12,9 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 
 from attrib.analysis.patches.projections import Projection, project
 from attrib.analysis.patches.top_activations import TopActivations, maps_of
-from attrib.core.receptive import ReceptiveField, places_of, receptive_field
-from attrib.core.streaming import Batch, Data, batches, stream
-from attrib.core.watched import Unit
+from attrib.core.network.streaming import Batch, Data, batches, stream
+from attrib.core.objectives.watched import Unit
+from attrib.core.receptive.field import ReceptiveField, places_of, receptive_field
 from attrib.errors import InputError
 from attrib.io.stream import Stream
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.analysis.patches.top_activations import maps_of
-from attrib.core.layers import resolve, unwrap
-from attrib.core.streaming import Data, stream
+from attrib.core.network.layers import resolve, unwrap
+from attrib.core.network.streaming import Data, stream
 from attrib.errors import InputError, ModelError
 from attrib.io.preprocess import statistics
 from attrib.report.finding import Finding
@@ -172,7 +172,7 @@ def firing(  # noqa: PLR0913  what to measure, and what to keep of it
 
     Args:
         model: an ``nn.Module``.
-        images: inputs ``(N, C, H, W)`` or anything that `attrib.core.streaming.batches` reads.
+        images: inputs ``(N, C, H, W)`` or anything that `attrib.core.network.streaming.batches` reads.
         layer: a name, an address or a module.
         rank: which number orders the channels.
         threshold: above which a unit fires.

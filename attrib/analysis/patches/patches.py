@@ -13,9 +13,9 @@ from attrib import checks
 from attrib.analysis.patches.crops import KEEP, CropReader, CropWindows, Pool, chosen, entries
 from attrib.analysis.patches.projections import PROJECTIONS, Projection
 from attrib.analysis.patches.top_activations import Search, TopActivations
-from attrib.core.layers import unwrap
-from attrib.core.receptive import ReceptiveField
-from attrib.core.streaming import Data
+from attrib.core.network.layers import unwrap
+from attrib.core.network.streaming import Data
+from attrib.core.receptive.field import ReceptiveField
 from attrib.io.preprocess import statistics
 from attrib.report.finding import Finding
 from attrib.report.table import amount, text_table
@@ -164,8 +164,8 @@ def top_patches(  # noqa: PLR0913  what to find, and what to show of it
 
     Args:
         model: an ``nn.Module``.
-        data: see `attrib.core.streaming.batches`. What can be read only once is allowed: pictures that may be needed
-            are then held until better ones come.
+        data: see `attrib.core.network.streaming.batches`. What can be read only once is allowed: pictures that may be
+            needed are then held until better ones come.
         layer: a name, an address or a module; tokens of a grid of patches are places, and of a layer without places
             the patch is the picture.
         n: patches of each channel.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attrib import checks
 from attrib.core.attribution import Attribution
-from attrib.core.watched import Unit
+from attrib.core.objectives.watched import Unit
 from attrib.methods.deconvnet import Deconvnet
 from attrib.methods.guided import GuidedBackprop
 from attrib.methods.saliency import Saliency

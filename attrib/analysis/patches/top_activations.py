@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
 
 from attrib import checks
-from attrib.core.layers import resolve, unwrap
-from attrib.core.receptive import places_of
-from attrib.core.streaming import Data, Seen, stream
+from attrib.core.network.layers import resolve, unwrap
+from attrib.core.network.streaming import Data, Seen, stream
+from attrib.core.receptive.field import places_of
 from attrib.errors import InputError, ModelError, ShapeError, TargetError
 
 
@@ -66,7 +66,7 @@ def top_activations(
 
     Args:
         model: an ``nn.Module``.
-        data: see `attrib.core.streaming.batches`; in the same order each time, because pictures are named by position.
+        data: see `attrib.core.network.streaming.batches`; in the same order each time: pictures are named by position.
         layer: a name, an address or a module.
         n: places of each channel.
         channels: which; all if None.

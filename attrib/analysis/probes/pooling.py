@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.analysis.probes.fits import checked_labels
-from attrib.core.geometry import located
-from attrib.core.layers import resolve, unwrap
-from attrib.core.streaming import Data, stream
+from attrib.core.network.geometry import located
+from attrib.core.network.layers import resolve, unwrap
+from attrib.core.network.streaming import Data, stream
 from attrib.errors import InputError, ShapeError
 
 
@@ -106,7 +106,7 @@ def layer_features(
 
     Args:
         model: left as it was found.
-        data: see `attrib.core.streaming.batches`; with labels.
+        data: see `attrib.core.network.streaming.batches`; with labels.
         layers: addresses or modules.
         pooling: how; a grid of 2 x 2 if None.
         batch_size: of a Tensor or data set.

@@ -14,7 +14,7 @@ from attrib.analysis.probes.fits import LeastSquares, Probe, Softmax, checked_la
 from attrib.analysis.probes.pooling import Pooling, layer_features
 from attrib.analysis.probes.splits import Fold, Split, Stratified
 from attrib.analysis.probes.table import LayerProbes
-from attrib.core.streaming import Data
+from attrib.core.network.streaming import Data
 from attrib.errors import InputError
 
 _PROBES: tuple[Probe, ...] = (LeastSquares(), Softmax())
@@ -51,7 +51,7 @@ def probe_layers(  # noqa: PLR0913  what is probed, with what, on which examples
 
     Args:
         model: left as it was found.
-        data: labelled, see `attrib.core.streaming.batches`.
+        data: labelled, see `attrib.core.network.streaming.batches`.
         layers: addresses or modules.
         probes: what to fit.
         split: `Stratified` (80 % to learn from, ten times) if None, or `Shots`.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from attrib import checks
-from attrib.core.streaming import Data, batches
+from attrib.core.network.streaming import Data, batches
 from attrib.errors import InputError
 from attrib.models.ablation import ABLATIONS, Variant
 from attrib.report.finding import Finding

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from attrib.core import Neuron
-from attrib.core.attribution import random_state_kept
-from attrib.core.streaming import Batch, Data, stream
+from attrib.core.network.frozen import random_state_kept
+from attrib.core.network.streaming import Batch, Data, stream
 from attrib.errors import LayerError, TargetError
 from attrib.registry import METHODS
 

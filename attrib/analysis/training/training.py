@@ -14,8 +14,8 @@ from attrib import checks
 from attrib.analysis.training.lightning import callback
 from attrib.analysis.training.look import Features, Glance, Projection, look, random_states_kept
 from attrib.analysis.training.result import Evolution, rank_correlation
-from attrib.core.layers import resolve, unwrap
-from attrib.core.streaming import Data, stream
+from attrib.core.network.layers import resolve, unwrap
+from attrib.core.network.streaming import Data, stream
 from attrib.errors import InputError, LayerError, ModelError, did_you_mean
 from attrib.io.images import AnyPath
 from attrib.io.weights import load_state, load_weights
@@ -45,7 +45,7 @@ class TrainingWatch:
     number per feature, example and watched epoch, one input per feature and watched epoch.
 
     Args:
-        data: the probe set, see `attrib.core.streaming.batches`; something that can be read again and again.
+        data: the probe set, see `attrib.core.network.streaming.batches`; something that can be read again and again.
         layers: addresses.
         channels: how many of each layer, drawn at random (all, if it has fewer); or which, by layer.
         epochs: at which to look; None for every call.

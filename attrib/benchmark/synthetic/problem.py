@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attrib import checks
 from attrib.benchmark.synthetic.scenes import Draw, Scenes
 from attrib.core import Attribution
-from attrib.core.layers import unwrap
+from attrib.core.network.layers import unwrap
 from attrib.errors import InputError, ModelError
 from attrib.metrics import Energy, PixelAUC, Protocol
 from attrib.registry import CONTROLS, METHODS

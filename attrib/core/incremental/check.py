@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from attrib.core import cost
-from attrib.core.cost import Deviation
-from attrib.core.pace import Pace
+from attrib.core.masking.pace import Pace
+from attrib.core.network import cost
+from attrib.core.network.cost import Deviation
 from attrib.errors import ModelError
 
 if TYPE_CHECKING:
     from attrib.core.incremental.engine import Replay
-    from attrib.core.masks import Masks
-    from attrib.core.perturb import Job, Scores
+    from attrib.core.masking.masks import Masks
+    from attrib.core.sweeps.perturb import Job, Scores
 
 # Share of the largest output by which a replay may differ: rounding, no more. CUDA's TF32 has 10 bits.
 _ROUNDING = {("cpu", torch.float32): 1e-4, ("cpu", torch.float64): 1e-9, ("cuda", torch.float64): 1e-9}

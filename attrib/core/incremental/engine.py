@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attrib.core import cost
 from attrib.core.incremental.conv import can_pack
 from attrib.core.incremental.program import Program, Weights, compile_tape, finish, run_dense
 from attrib.core.incremental.record import NotReplayableError, record
 from attrib.core.incremental.steps import Layout
-from attrib.core.options import auto_rows
+from attrib.core.masking.options import auto_rows
+from attrib.core.network import cost
 from attrib.core.query import Query
 
 

@@ -12,11 +12,11 @@ from attrib.core.incremental.check import drawn, most, most_changed
 from attrib.core.incremental.engine import Replay
 from attrib.core.incremental.partial import Partial
 from attrib.core.incremental.plan import OVERHEAD, Plan, make_plan
-from attrib.core.masks import LocalMasks, Masks, Some
-from attrib.core.options import auto_rows
+from attrib.core.masking.masks import LocalMasks, Masks, Some
+from attrib.core.masking.options import auto_rows
 
 if TYPE_CHECKING:
-    from attrib.core.perturb import Job, Scores
+    from attrib.core.sweeps.perturb import Job, Scores
 
 # Bytes that the widest step of a batch of windows may take. More costs page faults, less starts more kernels.
 _BUDGET = {"cpu": 32 << 20, "cuda": 1 << 30}

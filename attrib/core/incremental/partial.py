@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attrib.core import cost
 from attrib.core.incremental.engine import Replay
 from attrib.core.incremental.plan import Group, Plan
 from attrib.core.incremental.program import Program, finish, run_dense
 from attrib.core.incremental.tiles import Region, Tiles
-from attrib.core.masks import Cropped
-from attrib.core.options import is_out_of_memory
+from attrib.core.masking.masks import Cropped
+from attrib.core.masking.options import is_out_of_memory
+from attrib.core.network import cost
 
 _BASE = -1  # the baseline, as a clean map beside the recorded values
 _TAIL_ROWS = 256  # linear layers read all their weights once per call

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attrib.core.incremental.program import Program
 from attrib.core.incremental.windows import Ints, Span, spans
-from attrib.core.masks import Box
+from attrib.core.masking.masks import Box
 
 # What a step costs beyond its arithmetic, in multiply-adds: starting kernels, small batches, gathering, pasting. From
 # timing AlexNet, ResNet-18 and VGG16 with 1 to 36 groups on two cores.

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.core.attribution import frozen
 from attrib.core.incremental.engine import record_query
 from attrib.core.incremental.plan import Plan, dense_macs, make_plan
 from attrib.core.incremental.program import Program
 from attrib.core.incremental.record import NotReplayableError
 from attrib.core.incremental.steps import Kind
 from attrib.core.incremental.windows import spans
-from attrib.core.layers import resolve, unwrap
-from attrib.core.masks import Box, LocalMasks, Windows
-from attrib.core.objective import Output
+from attrib.core.masking.masks import Box, LocalMasks, Windows
+from attrib.core.network.frozen import frozen
+from attrib.core.network.layers import resolve, unwrap
+from attrib.core.objectives.objective import Output
 from attrib.core.query import Query
 from attrib.errors import InputError
 

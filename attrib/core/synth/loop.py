@@ -13,18 +13,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from attrib import checks
-from attrib.core import cost
-from attrib.core.attribution import frozen
-from attrib.core.layers import unwrap
-from attrib.core.objective import Objective
-from attrib.core.passes import forward
+from attrib.core.network import cost
+from attrib.core.network.frozen import frozen
+from attrib.core.network.layers import unwrap
+from attrib.core.network.passes import forward
+from attrib.core.objectives.objective import Objective
+from attrib.core.objectives.targets import as_objective
 from attrib.core.shared import checked_score
 from attrib.core.synth.partial import as_far_as_needed
 from attrib.core.synth.record import NotFiniteError, Recorder, Step, Stopped, Synthesis, Unfinished
 from attrib.core.synth.search import Search
 from attrib.core.synth.tiles import tiles
 from attrib.core.synth.views import seen
-from attrib.core.targets import as_objective
 from attrib.errors import InputError, ModelError
 
 log = logging.getLogger("attrib")

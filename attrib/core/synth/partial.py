@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from attrib.core.capture import Activations, capture
-from attrib.core.layers import Address, modules_of
-from attrib.core.objective import Objective
+from attrib.core.network.capture import Activations, capture
+from attrib.core.network.layers import Address, modules_of
+from attrib.core.objectives.objective import Objective
 
 
 class _Enough(BaseException):  # not an Exception: models catch those

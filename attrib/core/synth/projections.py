@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.core.fade import blurred
+from attrib.core.masking.fade import blurred
 from attrib.core.synth.space import PixelSpace
 from attrib.errors import InputError
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Baseline, ClassScore, Objective, Query
-from attrib.core.objective import Sum
+from attrib.core.objectives.objective import Sum
 from attrib.errors import RuleError
 from attrib.interop.presets.paths import BASELINES, scores_at, scores_at_baselines, several
 from attrib.interop.presets.watch import Watch

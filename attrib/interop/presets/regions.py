@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Baseline, Query, resolve_baseline
+from attrib.core.masking.superpixels import superpixels
 from attrib.core.reduce import Channels
-from attrib.core.superpixels import superpixels
 from attrib.errors import LayerError
 from attrib.interop.wrapped import FromCaptum, layout_at
 from attrib.registry import METHODS

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Query
-from attrib.core.layers import Address
+from attrib.core.network.layers import Address
 from attrib.errors import LayerError, RuleError
 from attrib.interop.presets.watch import Watch
 from attrib.interop.wrapped import FromCaptum

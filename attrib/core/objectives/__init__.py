@@ -1,0 +1,1 @@
+"""What is asked of a network: one number per example, larger is more."""

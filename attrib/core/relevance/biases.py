@@ -1,0 +1,223 @@
+"""What a score owes to constants: each bias of a network, where it is added, times the gradient there.
+
+A network of linear layers, rectifiers and max-pooling is linear around its input, so that its score is what the input
+contributes plus what the biases do: ``S = x . dS/dx + sum of b . dS/db``. BatchNorm with statistics of its own adds a
+bias, and any other activation ``f`` one that depends on its input: ``f(z) - f'(z) z``, the intercept of its tangent.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.overrides import TorchFunctionMode
+
+from attrib.core.network import cost
+from attrib.core.network.capture import capture
+from attrib.core.network.passes import forward
+from attrib.core.query import Query
+from attrib.core.shared import checked_score
+from attrib.errors import ModelError
+
+log = logging.getLogger("attrib")
+
+# Activations of one number that are not straight through the origin; those that are (ReLU, LeakyReLU) have no bias.
+_CURVED = frozenset({
+    "relu6", "hardtanh", "hardsigmoid", "hardswish", "clamp", "clamp_min", "clamp_max", "clip", "threshold", "elu",
+    "selu", "celu", "silu", "gelu", "mish", "sigmoid", "tanh", "softplus", "logsigmoid", "softsign", "tanhshrink",
+    "hardshrink", "softshrink",
+})  # fmt: skip
+_BIASED = frozenset({"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
+_LOCATED = "_attrib_located"
+
+
+@dataclass(frozen=True, eq=False)
+class Bias:
+    """A constant that is added somewhere in the network.
+
+    Attributes:
+        name: the operation and which call of it, such as ``"conv2d#0"``.
+        value: what is added, in a shape that broadcasts to the output there.
+        edge: where, in the graph.
+        located: whether channels come second there, and locations behind them.
+    """
+
+    name: str
+    value: Tensor
+    edge: GradientEdge
+    located: bool
+
+
+class biases(TorchFunctionMode):  # noqa: N801  reads as a verb, like rules
+    """Inside the block, note every bias that is added on the way from a tensor that needs a gradient.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 2.0]], requires_grad=True)
+        >>> with biases() as seen:
+        ...     y = torch.nn.functional.linear(x, torch.ones(1, 2), torch.tensor([5.0]))
+        >>> [(bias.name, bias.value.tolist()) for bias in seen.found]
+        [('linear#0', [5.0])]
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Bias] = []
+        self._calls: Counter[str] = Counter()
+
+    def __torch_function__(
+        self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        name = str(getattr(func, "__name__", func))
+        read = _READERS.get(name if name.startswith("__") else name.strip("_"))
+        x = args[0] if args else kwargs.get("input")
+        if read is None or not (torch.is_grad_enabled() and isinstance(x, Tensor)):
+            return func(*args, **kwargs)
+        value = read(func, name, args or (x,), {k: v for k, v in kwargs.items() if k != "input" or args})
+        out = func(*args, **kwargs)
+        if isinstance(out, Tensor) and out.requires_grad:
+            self._note(name, value, out, x)
+        return out
+
+    def _note(self, name: str, value: Tensor | None, out: Tensor, x: Tensor) -> None:
+        plain = name.strip("_")
+        located = plain in _BIASED or plain in ("batch_norm", "group_norm") or bool(getattr(x, _LOCATED, False))
+        located = located and out.ndim > 2
+        setattr(out, _LOCATED, located)
+        if value is not None:
+            label = f"{plain}#{self._calls[plain]}"
+            self._calls[plain] += 1
+            self.found.append(Bias(label, value.detach(), get_gradient_edge(out), located))
+
+
+Arguments = tuple[Any, ...]
+
+
+def _named(args: Arguments, kwargs: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {**dict.fromkeys(names), **dict(zip(names, args, strict=False)), **kwargs}
+
+
+def _second(value: Tensor | None, x: Tensor) -> Tensor | None:
+    """One number per channel, for an output whose channels come second."""
+    return None if value is None else value.reshape(1, -1, *(1,) * (x.ndim - 2))
+
+
+def _of_convolution(_func: Any, _name: str, args: Arguments, kwargs: dict[str, Any]) -> Tensor | None:
+    return _second(_named(args, kwargs, "input", "weight", "bias")["bias"], args[0])
+
+
+def _of_linear(_func: Any, _name: str, args: Arguments, kwargs: dict[str, Any]) -> Tensor | None:
+    bias: Tensor | None = _named(args, kwargs, "input", "weight", "bias")["bias"]
+    return bias
+
+
+def _of_batch_norm(_func: Any, _name: str, args: Arguments, kwargs: dict[str, Any]) -> Tensor | None:
+    names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+    named = {"eps": 1e-5, **_named(args, kwargs, *names)}
+    if named["training"] or named["running_var"] is None:  # then mean and variance are no constants
+        return _second(named["bias"], args[0])
+    scale = (named["running_var"] + (named["eps"] or 1e-5)).rsqrt()
+    shift = -named["running_mean"] * (scale if named["weight"] is None else scale * named["weight"])
+    return _second(shift if named["bias"] is None else shift + named["bias"], args[0])
+
+
+def _of_norm(_func: Any, name: str, args: Arguments, kwargs: dict[str, Any]) -> Tensor | None:
+    before = {"group_norm": ("num_groups", "weight"), "layer_norm": ("normalized_shape", "weight")}
+    names = before.get(name, ("running_mean", "running_var", "weight"))
+    bias: Tensor | None = _named(args, kwargs, "input", *names, "bias")["bias"]
+    return bias if name == "layer_norm" else _second(bias, args[0])
+
+
+def _of_tangent(func: Any, _name: str, args: Arguments, kwargs: dict[str, Any]) -> Tensor | None:
+    x: Tensor = args[0]
+    if not x.requires_grad:
+        return None
+    with torch.enable_grad():
+        z = x.detach().clone().requires_grad_(True)
+        y = func(z.clone(), *args[1:], **kwargs)  # a copy: it may be in place
+        (slope,) = torch.autograd.grad(y.sum(), z)
+    intercept = y.detach() - slope * z.detach()
+    return intercept if bool(intercept.any()) else None
+
+
+def _of_sum(_func: Any, name: str, args: Arguments, kwargs: dict[str, Any]) -> Tensor | None:
+    """The operand that does not depend on the inputs."""
+    one, other = args[0], args[1] if len(args) > 1 else kwargs["other"]
+    first, second = (isinstance(v, Tensor) and v.requires_grad for v in (one, other))
+    if first == second:
+        return None
+    turned, alpha = name in ("__rsub__", "rsub"), kwargs.get("alpha", 1)
+    if second:
+        constant = one if not turned else -alpha * one
+    else:
+        constant = other if turned or "add" in name else -other
+        constant = constant if turned else alpha * constant
+    like: Tensor = one if first else other
+    return torch.as_tensor(constant, dtype=like.dtype, device=like.device)
+
+
+_READERS: dict[str, Callable[[Any, str, Arguments, dict[str, Any]], Tensor | None]] = {
+    **dict.fromkeys(_BIASED, _of_convolution),
+    **dict.fromkeys(_CURVED, _of_tangent),
+    **dict.fromkeys(("group_norm", "layer_norm", "instance_norm"), _of_norm),
+    **dict.fromkeys(
+        ("add", "sub", "rsub", "__add__", "__radd__", "__iadd__", "__sub__", "__rsub__", "__isub__"), _of_sum
+    ),
+    "linear": _of_linear,
+    "batch_norm": _of_batch_norm,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class FullGradient:
+    """What a score ``(N,)`` is made of: inputs times gradients, and biases times gradients.
+
+    Attributes:
+        score: of each example.
+        inputs: ``x * dS/dx``, one Tensor for each input.
+        biases: by name, ``b * dS/db`` in the shape of the output that ``b`` is added to.
+        located: names of biases whose outputs have channels second and locations behind them.
+    """
+
+    score: Tensor
+    inputs: tuple[Tensor, ...]
+    biases: dict[str, Tensor]
+    located: tuple[str, ...]
+
+    @property
+    def total(self) -> Tensor:
+        """All of them added up for each example ``(N,)``: the score, where the network is linear around its input."""
+        parts = [part.reshape(len(self.score), -1).sum(1) for part in (*self.inputs, *self.biases.values())]
+        return torch.stack(parts).sum(0)
+
+
+def full_gradient(query: Query) -> FullGradient:
+    """Take a score apart, with one forward and one backward pass."""
+    leaves = [x.detach().requires_grad_(True) for x in query.inputs]
+    with capture(query.model, *query.objective.layers) as acts, biases() as seen:
+        output = forward(query.model, tuple(x.clone() for x in leaves), query.extra)
+    goal = query.objective.bind(output, acts)
+    score = checked_score(goal(output, acts), len(leaves[0]))
+    grads: tuple[Tensor | None, ...] = (None,) * len(leaves)
+    if score.requires_grad:
+        cost.add(backwards=len(score))
+        ends = [*leaves, *(bias.edge for bias in seen.found)]
+        grads = torch.autograd.grad(score.sum(), ends, allow_unused=True)
+    if all(grad is None for grad in grads[: len(leaves)]):
+        raise ModelError(
+            "the score must depend differentiably on the inputs; no graph leads there. "
+            "Is there a no_grad, detach or argmax in the model or target?"
+        )
+    at_inputs = [torch.zeros_like(x) if grad is None else x.detach() * grad for x, grad in zip(leaves, grads)]  # noqa: B905
+    at_biases = {bias.name: bias.value * g for bias, g in zip(seen.found, grads[len(leaves) :]) if g is not None}  # noqa: B905
+    located = tuple(bias.name for bias in seen.found if bias.located and bias.name in at_biases)
+    found = FullGradient(score.detach(), tuple(at_inputs), at_biases, located)
+    rest = float((found.total - found.score).abs().max())
+    log.info("inputs and %d biases add up to the score but for %.2g", len(at_biases), rest)
+    return found
