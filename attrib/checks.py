@@ -11,6 +11,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,13 @@ def choice(what: str, value: V, options: Sequence[V]) -> V:
         hint = did_you_mean(str(value), [str(o) for o in options])
         raise InputError(f"{what} must be one of {', '.join(map(repr, options))}; got {value!r}.{hint}")
     return value
+
+
+def boolean(what: str, value: object) -> bool:
+    """``value`` must be True or False (NumPy's count); a text such as ``"no"`` would be taken for True."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputError(f"{what} must be True or False; got {value!r}.")
+    return bool(value)
 
 
 def integer(what: str, value: object, minimum: int | None = None) -> int:

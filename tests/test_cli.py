@@ -126,20 +126,19 @@ class TestExplain:
 
     def test_sets_options_of_methods_and_keeps_them_in_the_manifest(self, run: Any, desk: Path) -> None:
         shown = ["--method", "occlusion", "--method", "saliency"]
-        given = [
-            "--set",
+        settings = [
             "occlusion.window=(4, 5)",
-            "--set",
             "occlusion.baseline=mean",
-            "--set",
             "saliency.channels=l2",
+            "saliency.absolute=false",
         ]
+        given = [word for setting in settings for word in ("--set", setting)]
         assert run("explain", "photos/a.png", "-m", "tiny_models:make", *shown, *given, "-t", "3", "-o", "run")[0] == 0
         loaded = attrib.load_model("tiny_models:make")
         x = loaded.inputs([attrib.load_image("photos/a.png")])
         expected = attrib.Occlusion(loaded.model, window=(4, 5), baseline="mean").attribute(x, 3)
         np.testing.assert_array_equal(np.load(desk / "run" / "maps" / "occlusion" / "3.npy"), expected)
-        expected = attrib.Saliency(loaded.model, channels="l2").attribute(x, 3)
+        expected = attrib.Saliency(loaded.model, channels="l2", absolute=False).attribute(x, 3)
         np.testing.assert_array_equal(np.load(desk / "run" / "maps" / "saliency" / "3.npy"), expected)
         assert '"mean"' in (desk / "run" / "manifest.json").read_text()
         assert run("compare", "photos", "-m", "tiny_models:make", *shown, *given)[0] == 0
@@ -150,6 +149,7 @@ class TestExplain:
             ("window=4", "--set must be METHOD.OPTION=VALUE"),
             ("rise.n=4", "--set must be for a method that is run, saliency, gradcam; got 'rise.n=4'"),
             ("saliency.windw=4", "--set must name options of saliency: .*windw"),
+            ("saliency.absolute=no", "absolute must be True or False; got 'no'"),
             ("saliency.channels=maxx", "channels must be one of .*Did you mean 'max'"),
         ],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -47,6 +48,20 @@ def test_every_method_keeps_the_contract_at_the_input_and_at_layers(name: str, l
 )
 def test_options_keep_the_contract(method: Callable[..., Attribution]) -> None:
     assert failures(method) == {}
+
+
+FLAGS = [
+    (name, flag.name)
+    for name in METHODS
+    for flag in signature(METHODS[name]).parameters.values()
+    if flag.annotation == "bool" and flag.name != "show_progress"
+]
+
+
+@pytest.mark.parametrize(("name", "flag"), FLAGS)
+def test_a_flag_is_true_or_false_and_not_a_text(name: str, flag: str) -> None:
+    with pytest.raises(InputError, match=rf"{flag} must be True or False; got 'no'"):
+        METHODS[name](nn.Identity(), **{flag: "no"})
 
 
 class Patches(nn.Module):

@@ -171,6 +171,21 @@ def test_bad_batch_sizes_are_refused_when_the_method_is_made(net: nn.Module, bad
         attrib.Occlusion(net, **bad)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("channels_last", "no", "channels_last must be True or False; got 'no'"),
+        ("exact_dense", 1, "exact_dense must be True or False; got 1"),
+        ("autocast", "bfloat16", "autocast must be a torch.dtype, such as torch.bfloat16, or None; got 'bfloat16'"),
+    ],
+)
+def test_malformed_options_are_refused_when_the_method_is_made(
+    net: nn.Module, option: str, value: object, says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        attrib.Occlusion(net, **{option: value})  # type: ignore[arg-type]
+
+
 def test_unknown_options_are_refused_with_a_suggestion(net: nn.Module) -> None:
     with pytest.raises(TypeError, match=r"no option 'batchsize'\. Did you mean 'batch_size'"):
         attrib.Occlusion(net, batchsize=3)

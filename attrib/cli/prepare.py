@@ -82,7 +82,7 @@ def methods(names: Sequence[str] | None, settings: Sequence[str] | None = None) 
 
 
 def settings_of(words: Sequence[str], chosen: Sequence[str]) -> dict[str, dict[str, object]]:
-    """``METHOD.OPTION=VALUE``: numbers, tuples, True, False and None as in Python, everything else is text."""
+    """``METHOD.OPTION=VALUE``; numbers and tuples as in Python; true, false and none in any case; all else is text."""
     found: dict[str, dict[str, object]] = {}
     for text in words:
         parts = re.fullmatch(r"(\w+)\.(\w+)=(.*)", text, re.DOTALL)
@@ -95,9 +95,12 @@ def settings_of(words: Sequence[str], chosen: Sequence[str]) -> dict[str, dict[s
     return found
 
 
+_WORDS = {"true": True, "false": False, "none": None}
+
+
 def _value(text: str) -> object:
     try:
-        return literal_eval(text)
+        return _WORDS[text.lower()] if text.lower() in _WORDS else literal_eval(text)
     except (SyntaxError, ValueError):
         return text
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from attrib import checks
 from attrib.core.network.geometry import Layout, Reshape
 from attrib.core.query import Query
 from attrib.core.reduce import upsample
@@ -27,6 +28,8 @@ class LayerMap:
     reshape: Reshape | None = None
 
     def __post_init__(self) -> None:
+        checks.boolean("relu", self.relu)
+        checks.boolean("upsample", self.upsample)
         if self.reshape is not None and not callable(self.reshape):
             raise InputError(f"reshape must be a function of the activation, or None; got {self.reshape!r}.")
 

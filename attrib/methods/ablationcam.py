@@ -96,7 +96,7 @@ class AblationCAM(Attribution):
         **options: Any,
     ) -> None:
         super().__init__(model, layer)
-        self.normalise = normalise
+        self.normalise = checks.boolean("normalise", normalise)
         self.baseline = baseline
         self.score: Space | None = None if score is None else checks.choice("score", score, SPACES)
         self.channels = None if channels is None else checks.integer("channels", channels, 1)

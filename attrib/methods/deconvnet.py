@@ -72,7 +72,7 @@ class Deconvnet(Attribution):
     ) -> None:
         super().__init__(model, layer)
         self.channels = check_channels(channels)
-        self.absolute = absolute
+        self.absolute = checks.boolean("absolute", absolute)
         self.start = checks.choice("start", start, ("one", "activation"))
         norms = {"grad": {}, "skip": dict.fromkeys(NORMS, skip)}
         self.override = override(deconv, activations) | norms[checks.choice("norm_layers", norm_layers, tuple(norms))]

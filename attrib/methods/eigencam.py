@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attrib import checks
 from attrib.core import Attribution, Backward, Query, Recorded
 from attrib.core.layer_map import LayerMap
 from attrib.core.network.geometry import Reshape
@@ -77,7 +78,7 @@ class EigenCAM(Attribution):
         reshape: Reshape | None = None,
     ) -> None:
         super().__init__(model, layer)
-        self.uses_target = gradient
+        self.uses_target = checks.boolean("gradient", gradient)
         self.at = LayerMap(relu, upsample, reshape)
 
     def passes(self, layer: str | None) -> tuple[Backward | Recorded, ...]:

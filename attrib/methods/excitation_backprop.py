@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from attrib import checks
 from attrib.core import Attribution, Query
 from attrib.core.layer_map import LayerMap
 from attrib.core.network.geometry import Reshape
@@ -62,7 +63,7 @@ class ExcitationBackprop(Attribution):
         reshape: Reshape | None = None,
     ) -> None:
         super().__init__(model, layer)
-        self.contrastive = contrastive
+        self.contrastive = checks.boolean("contrastive", contrastive)
         self.at = LayerMap(relu=False, upsample=upsample, reshape=reshape)
 
     def _attribute(self, query: Query) -> Tensor:

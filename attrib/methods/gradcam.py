@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from attrib import checks
 from attrib.core import Attribution, Backward, Query
 from attrib.core.layer_map import LayerMap
 from attrib.core.network.geometry import Reshape
@@ -64,7 +65,7 @@ class GradCAM(Attribution):
         reshape: Reshape | None = None,
     ) -> None:
         super().__init__(model, layer)
-        self.negative = negative
+        self.negative = checks.boolean("negative", negative)
         self.at = LayerMap(relu, upsample, reshape)
 
     def passes(self, layer: str | None) -> tuple[Backward, ...]:

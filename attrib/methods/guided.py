@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from attrib import checks
 from attrib.core import Attribution, Backward, Query, guided
 from attrib.core.backward.rules import Activations, override
 from attrib.core.reduce import Channels, check_channels, reduce_channels
@@ -54,7 +55,7 @@ class GuidedBackprop(Attribution):
     ) -> None:
         super().__init__(model, layer)
         self.channels = check_channels(channels)
-        self.absolute = absolute
+        self.absolute = checks.boolean("absolute", absolute)
         self.override = override(guided, activations)
 
     def passes(self, layer: str | None) -> tuple[Backward, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from attrib import checks
 from attrib.core import Attribution, Backward, Query, guided
 from attrib.core.backward.rules import Activations, override
 from attrib.core.layer_map import LayerMap
@@ -61,7 +62,7 @@ class GuidedGradCAM(Attribution):
     ) -> None:
         super().__init__(model, layer)
         self.channels = check_channels(channels)
-        self.absolute = absolute
+        self.absolute = checks.boolean("absolute", absolute)
         self.override = override(guided, activations)
         self.at = LayerMap(relu=True, upsample=True, reshape=reshape)
 

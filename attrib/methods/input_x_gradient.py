@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from attrib import checks
 from attrib.core import Attribution, Backward, Query
 from attrib.core.reduce import Channels, check_channels, reduce_channels
 from attrib.registry import METHODS
@@ -49,7 +50,7 @@ class InputXGradient(Attribution):
     ) -> None:
         super().__init__(model, layer)
         self.channels = check_channels(channels)
-        self.absolute = absolute
+        self.absolute = checks.boolean("absolute", absolute)
 
     @property
     def multiplies_by_inputs(self) -> bool:

@@ -47,6 +47,10 @@ def check_options(options: SweepOptions, *, local: bool = True) -> SweepOptions:
     if (size := options.get("batch_size", "auto")) != "auto":
         checks.integer("batch_size", size, 1)
     checks.integer("verify", options.get("verify", 1), 0)
+    for flag in ("channels_last", "exact_dense", "show_progress"):
+        checks.boolean(flag, options.get(flag, False))
+    if not isinstance(kind := options.get("autocast"), (torch.dtype, type(None))):
+        raise InputError(f"autocast must be a torch.dtype, such as torch.bfloat16, or None; got {kind!r}.")
     if (tolerance := options.get("tolerance")) is not None:
         checks.number("tolerance", tolerance, 0, 1)
         if not local:

@@ -97,7 +97,7 @@ class SmoothGrad(_Noisy):
         super().__init__(
             model, layer, noise=noise, n_samples=n_samples, batch_size=batch_size, seed=seed, channels=channels
         )
-        self.absolute = absolute
+        self.absolute = checks.boolean("absolute", absolute)
 
 
 @METHODS.add("smoothgrad_squared")
