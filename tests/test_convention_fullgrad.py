@@ -45,7 +45,7 @@ def test_the_parts_are_the_contributions_of_input_and_biases() -> None:
     expected = fullgrad.chain(weights(model), x[0].numpy(), 3)
     found = FullGrad(model).decompose(x, 3)
     assert list(found.biases) == ["conv2d#0", "conv2d#1", "linear#0"]
-    assert found.located == ("conv2d#0", "conv2d#1")
+    assert found.located == {"conv2d#0": 1, "conv2d#1": 1}
     for part, name in zip((*found.inputs, *found.biases.values()), expected, strict=True):
         assert_close(part[0], torch.from_numpy(expected[name]), **DIFFERENCES)
 
@@ -178,8 +178,8 @@ def test_a_map_is_not_negative_and_blind_to_the_sign_of_the_score() -> None:
     assert_close(FullGrad(model).attribute(X.float(), -ClassScore(2)), maps)
 
 
-@pins("fullgrad", "biases whose outputs have no locations are left out")
-def test_biases_of_scores_and_of_tokens_do_not_change_the_map() -> None:
+@pins("fullgrad", "biases whose outputs are no maps")
+def test_biases_of_scores_and_of_tokens_do_not_change_the_map(caplog: pytest.LogCaptureFixture) -> None:
     model = nets.make("module")
     before = FullGrad(model, normalise="none").attribute(X.float(), 2)
     with torch.no_grad():
@@ -188,12 +188,39 @@ def test_biases_of_scores_and_of_tokens_do_not_change_the_map() -> None:
     tokens = nets.fill(
         nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.Flatten(2), nn.Linear(12, 7), nn.Flatten(), nn.Linear(28, 5))
     )
-    assert FullGrad(tokens).decompose(X.float(), 1).located == ("conv2d#0",)
+    assert FullGrad(tokens).decompose(X.float(), 1).located == {"conv2d#0": 1}
+    assert "leaves out" not in caplog.text
+    FullGrad(tokens).attribute(X.float(), 1)
+    assert "the map leaves out 1 of 3 biases" in caplog.text
+    assert "'linear#0', are not known to be maps" in caplog.text
+
+
+class Turned(nn.Module):
+    """A linear layer of the channels at every place, written with channels last, or as a 1x1 convolution."""
+
+    def __init__(self, last: bool) -> None:
+        super().__init__()
+        self.conv, self.mix, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 5), last
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        if self.last:
+            x = F.gelu(self.mix(x.permute(0, 2, 3, 1))).movedim(-1, 1)
+        else:
+            x = F.gelu(F.conv2d(x, self.mix.weight[:, :, None, None], self.mix.bias))
+        return self.head(x.mean((2, 3)))
+
+
+def test_channels_that_come_last_are_drawn_as_those_that_come_second() -> None:
+    last, second = nets.fill(Turned(last=True).double()), nets.fill(Turned(last=False).double())
+    assert FullGrad(last).decompose(X, 1).located == {"conv2d#0": 1, "linear#0": 3, "gelu#0": 3}
+    assert_close(FullGrad(last).attribute(X, 1), FullGrad(second).attribute(X, 1))
 
 
 def test_the_tangents_intercept_of_an_activation_behind_a_convolution_is_drawn() -> None:
     smooth = FullGrad(nets.make("silu", DOUBLE)).decompose(X, 2)
-    assert smooth.located == ("conv2d#0", "silu#0", "conv2d#1", "silu#1")
+    assert smooth.located == dict.fromkeys(("conv2d#0", "silu#0", "conv2d#1", "silu#1"), 1)
     assert float(smooth.biases["silu#0"].abs().max()) > 1e-3
 
 

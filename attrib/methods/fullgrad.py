@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from attrib.core.relevance.biases import FullGradient, full_gradient
 from attrib.errors import ShapeError
 from attrib.registry import METHODS
 
+log = logging.getLogger("attrib")
 NORMALISE = ("channel", "layer", "none")
 
 
@@ -35,7 +37,7 @@ class FullGrad(Attribution):
           channels together (the authors' code), ``"none"`` not at all: then maps are in units of the score.
         - biases are those of convolutions and linear layers, the shift of BatchNorm with its statistics, constants that
           are added, and of activations other than ReLU the intercept of their tangent.
-        - biases whose outputs have no locations are left out of the map, but not of `decompose`.
+        - biases whose outputs are no maps, such as vectors and tokens, are left out of the map, but not of `decompose`.
         - the terms add up to a class's logit for networks of linear layers, activations, BatchNorm and max-pooling; not
           where activations are multiplied or normalised by their own statistics (attention, gates, LayerNorm).
         - maps are resized bilinearly.
@@ -83,8 +85,27 @@ class FullGrad(Attribution):
         if not size:
             raise ShapeError(f"inputs must have locations behind axis 1; got {tuple(query.x.shape)}.")
         found = full_gradient(query)
-        places = [part for name in found.located if (part := found.biases[name]).ndim == query.x.ndim]
+        placed = {name: at for name, at in found.located.items() if found.biases[name].ndim == query.x.ndim}
+        self._tell_left_out(found, placed)
+        places = [found.biases[name].movedim(at, 1) for name, at in placed.items()]
         return self._psi(found.inputs[0]) + sum(upsample(self._psi(part), tuple(size)) for part in places)
+
+    def _tell_left_out(self, found: FullGradient, placed: Collection[str]) -> None:
+        """Say how much the map does not show, where more than the vectors behind the last map is missing."""
+        missing = [
+            name for name, part in found.biases.items() if name not in placed and sum(n > 1 for n in part.shape[1:]) > 1
+        ]
+        if missing:
+            of_all = [float(part.abs().sum()) for part in (*found.inputs, *found.biases.values())]
+            share = sum(float(found.biases[name].abs().sum()) for name in missing) / max(sum(of_all), 1e-30)
+            log.warning(
+                "the map leaves out %d of %d biases, %.0f %% of all contributions: their outputs, such as %r, are not "
+                "known to be maps. See FullGrad.decompose.",
+                len(missing),
+                len(found.biases),
+                100 * share,
+                missing[0],
+            )
 
     def _psi(self, part: Tensor) -> Tensor:
         """Absolute values, rescaled, channels added up; resizing is linear, so that it can follow."""

@@ -34,7 +34,8 @@ _CURVED = frozenset({
     "hardshrink", "softshrink",
 })  # fmt: skip
 _BIASED = frozenset({"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
-_LOCATED = "_attrib_located"
+_TURNING = frozenset({"permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims"})
+_CHANNELS = "_attrib_channels"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +46,13 @@ class Bias:
         name: the operation and which call of it, such as ``"conv2d#0"``.
         value: what is added, in a shape that broadcasts to the output there.
         edge: where, in the graph.
-        located: whether channels come second there, and locations behind them.
+        channels: the axis of the channels there, 1 or the last, where the other axes are locations; else None.
     """
 
     name: str
     value: Tensor
     edge: GradientEdge
-    located: bool
+    channels: int | None
 
 
 class biases(TorchFunctionMode):  # noqa: N801  reads as a verb, like rules
@@ -77,23 +78,39 @@ class biases(TorchFunctionMode):  # noqa: N801  reads as a verb, like rules
         name = str(getattr(func, "__name__", func))
         read = _READERS.get(name if name.startswith("__") else name.strip("_"))
         x = args[0] if args else kwargs.get("input")
+        if name in _TURNING and isinstance(x, Tensor):
+            return _turned(func, x, args[1:], kwargs)
         if read is None or not (torch.is_grad_enabled() and isinstance(x, Tensor)):
             return func(*args, **kwargs)
         value = read(func, name, args or (x,), {k: v for k, v in kwargs.items() if k != "input" or args})
         out = func(*args, **kwargs)
         if isinstance(out, Tensor) and out.requires_grad:
-            self._note(name, value, out, x)
+            self._note(name, value, out, args or (x,))
         return out
 
-    def _note(self, name: str, value: Tensor | None, out: Tensor, x: Tensor) -> None:
+    def _note(self, name: str, value: Tensor | None, out: Tensor, args: tuple[Any, ...]) -> None:
         plain = name.strip("_")
-        located = plain in _BIASED or plain in ("batch_norm", "group_norm") or bool(getattr(x, _LOCATED, False))
-        located = located and out.ndim > 2
-        setattr(out, _LOCATED, located)
+        known = {getattr(x, _CHANNELS, None) for x in args[:2] if isinstance(x, Tensor) and x.ndim == out.ndim} - {None}
+        channels = known.pop() if len(known) == 1 else None
+        if plain in _BIASED or plain in ("batch_norm", "group_norm"):
+            channels = 1 if out.ndim > 2 else None
+        elif plain == "linear" and channels != out.ndim - 1:
+            channels = None
+        setattr(out, _CHANNELS, channels)
         if value is not None:
             label = f"{plain}#{self._calls[plain]}"
             self._calls[plain] += 1
-            self.found.append(Bias(label, value.detach(), get_gradient_edge(out), located))
+            self.found.append(Bias(label, value.detach(), get_gradient_edge(out), channels))
+
+
+def _turned(func: Any, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Turn the axes of ``x``, and remember where its channels are now: first behind the examples, or last."""
+    out, channels = func(x, *args, **kwargs), getattr(x, _CHANNELS, None)
+    if channels is not None:
+        order = func(torch.empty(tuple(range(1, x.ndim + 1))), *args, **kwargs).shape  # an axis is known by its length
+        place = order.index(channels + 1)
+        setattr(out, _CHANNELS, place if order[0] == 1 and place in (1, x.ndim - 1) else None)
+    return out
 
 
 Arguments = tuple[Any, ...]
@@ -182,13 +199,13 @@ class FullGradient:
         score: of each example.
         inputs: ``x * dS/dx``, one Tensor for each input.
         biases: by name, ``b * dS/db`` in the shape of the output that ``b`` is added to.
-        located: names of biases whose outputs have channels second and locations behind them.
+        located: of biases whose outputs have locations, the axis of the channels: 1 or the last.
     """
 
     score: Tensor
     inputs: tuple[Tensor, ...]
     biases: dict[str, Tensor]
-    located: tuple[str, ...]
+    located: dict[str, int]
 
     @property
     def total(self) -> Tensor:
@@ -216,7 +233,7 @@ def full_gradient(query: Query) -> FullGradient:
         )
     at_inputs = [torch.zeros_like(x) if grad is None else x.detach() * grad for x, grad in zip(leaves, grads)]  # noqa: B905
     at_biases = {bias.name: bias.value * g for bias, g in zip(seen.found, grads[len(leaves) :]) if g is not None}  # noqa: B905
-    located = tuple(bias.name for bias in seen.found if bias.located and bias.name in at_biases)
+    located = {bias.name: bias.channels for bias in seen.found if bias.channels is not None and bias.name in at_biases}
     found = FullGradient(score.detach(), tuple(at_inputs), at_biases, located)
     rest = float((found.total - found.score).abs().max())
     log.info("inputs and %d biases add up to the score but for %.2g", len(at_biases), rest)
