@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from inspect import signature
 from typing import Any
 
 import captum.attr
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attrib import METHODS, RISE, Attribution, Fused, GradCAM, LayerCAM, Saliency
+from attrib import METHODS, RISE, Attribution, ExtremalPerturbation, Fused, GradCAM, LayerCAM, Saliency
 from attrib.errors import InputError, LayerError
 from attrib.interop.captum import from_captum
 from attrib.testing.probes import ProbeNet, probe_inputs
@@ -110,6 +111,28 @@ def test_another_seed_changes_the_map_and_leaves_the_method() -> None:
     assert Saliency(model).reseeded(5) is None
     with pytest.raises(InputError, match="seed must be an integer >= 0"):
         method.reseeded(-1)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if "seed" in signature(METHODS[name]).parameters])
+def test_every_method_with_a_seed_can_be_given_another(name: str) -> None:
+    jitter = {"jitter": 2} if name == "extremal_perturbation" else {}
+    method = METHODS[name](nets.make("module"), seed=3, **jitter)
+    other = method.reseeded(5)
+    assert other is not None
+    assert vars(other) != vars(method)
+    with pytest.raises(InputError, match="seed must be an integer >= 0; got -1"):
+        METHODS[name](nets.make("module"), seed=-1, **jitter)
+
+
+def test_a_search_without_jitter_has_nothing_random() -> None:
+    assert ExtremalPerturbation(nets.make("module")).reseeded(5) is None
+    model, x = nets.make("module"), nets.batch()
+    shaken = ExtremalPerturbation(model, steps=6, places=1, jitter=2, seed=3)
+    other = shaken.reseeded(5)
+    assert other is not None
+    expected = ExtremalPerturbation(model, steps=6, places=1, jitter=2, seed=5).attribute(x, 2)
+    assert torch.equal(other.attribute(x, 2), expected)
+    assert not torch.equal(shaken.attribute(x, 2), expected)
 
 
 def test_the_random_parts_of_a_fused_map_are_reseeded() -> None:

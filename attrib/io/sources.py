@@ -53,7 +53,7 @@ class Weights:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Initialise weights from ``seed``, and leave the global generator of the CPU as found."""
-    checks.integer("seed", seed)
+    checks.integer("seed", seed, 0)
     before = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)
     try:

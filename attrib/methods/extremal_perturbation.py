@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +20,9 @@ from attrib.core.sweeps.mask_search import Masked, masked
 from attrib.core.sweeps.regions import RegionSearch, Variant
 from attrib.errors import InputError
 from attrib.registry import METHODS
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @METHODS.add("extremal_perturbation")
@@ -101,13 +107,21 @@ class ExtremalPerturbation(Attribution):
             None if smoothness is None else checks.number("smoothness", smoothness, 0.1),
             checks.choice("variant", variant, ("preserve", "delete", "dual")),
             checks.integer("jitter", jitter, 0),
-            checks.integer("seed", seed),
+            checks.integer("seed", seed, 0),
         )
-        self.reach = None if reach is None else checks.number("reach", reach, 0, 1)
+        self.reach = None if reach is None else checks.number("reach", reach, 1e-6, 1)
         self.baseline = baseline
         self.score: Space | None = None if score is None else checks.choice("score", score, SPACES)
         self.batch_size = checks.integer("batch_size", batch_size, 1)
         self.show_progress = show_progress
+
+    def reseeded(self, seed: int) -> Self | None:
+        """See `Attribution.reseeded`: without jitter nothing is random."""
+        if not self.search.jitter:
+            return None
+        twin = copy(self)
+        twin.search = replace(self.search, seed=checks.integer("seed", seed, 0))
+        return twin
 
     def _attribute(self, query: Query) -> tuple[Tensor, ...]:
         query = query.in_space(self.score)

@@ -102,7 +102,7 @@ class MeaningfulPerturbation(Attribution):
         self.baseline = baseline
         self.score: Space | None = None if score is None else checks.choice("score", score, SPACES)
         self.jitter = None if jitter is None else checks.integer("jitter", jitter, 0)
-        self.seed = checks.integer("seed", seed)
+        self.seed = checks.integer("seed", seed, 0)
         self.batch_size = checks.integer("batch_size", batch_size, 1)
         self.show_progress = show_progress
 

@@ -41,7 +41,7 @@ class Captioner(nn.Module):
         self.words = checks.integer("words", words, 1)
         self.start, self.end, self.pad = start, end, pad
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(checks.integer("seed", seed))
+            torch.manual_seed(checks.integer("seed", seed, 0))
             self.encoder = nn.Sequential(
                 nn.Conv2d(3, width // 2, 5, stride=2, padding=2),
                 nn.ReLU(),

@@ -94,7 +94,7 @@ def coloured_shapes(n: int, *, seed: int = 0, size: int = 32, noise: float = 0.0
     checks.integer("number of pictures", n, 1)
     checks.integer("size", size, 24)
     checks.number("noise", noise, 0)
-    source = torch.Generator().manual_seed(checks.integer("seed", seed))
+    source = torch.Generator().manual_seed(checks.integer("seed", seed, 0))
     colours = torch.rand(n, len(COLOURS), generator=source).argsort(1)[:, :2]
     kinds = torch.randint(len(SHAPES), (n, 2), generator=source)
     place = torch.randint(len(PLACES), (n,), generator=source)

@@ -51,7 +51,7 @@ def textures(
     checks.integer("size", size, 8)
     waves = [checks.number("frequency", one, 1 / size, 0.5) for one in frequencies]
     checks.number("contrast", contrast, 0)
-    source = torch.Generator().manual_seed(checks.integer("seed", seed))
+    source = torch.Generator().manual_seed(checks.integer("seed", seed, 0))
     labels = torch.randint(len(waves) * checks.integer("directions", directions, 1), (n,), generator=source)
     across = torch.fft.fftfreq(size)
     radius = torch.hypot(across[:, None], across)

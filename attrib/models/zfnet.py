@@ -181,7 +181,7 @@ class _Builder:
         self.net = nn.Sequential()
         self.channels, self.size, self.asked = channels, size, size
         self.std = std if std is None else checks.number("std", std, 0)
-        self.source = torch.Generator().manual_seed(checks.integer("seed", seed))
+        self.source = torch.Generator().manual_seed(checks.integer("seed", seed, 0))
 
     def add(self, name: str, module: nn.Module) -> None:
         self.net.add_module(name, module)
