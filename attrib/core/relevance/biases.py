@@ -164,18 +164,15 @@ def _of_tangent(func: Any, _name: str, args: Arguments, kwargs: dict[str, Any]) 
 
 
 def _of_sum(_func: Any, name: str, args: Arguments, kwargs: dict[str, Any]) -> Tensor | None:
-    """The operand that does not depend on the inputs."""
-    one, other = args[0], args[1] if len(args) > 1 else kwargs["other"]
-    first, second = (isinstance(v, Tensor) and v.requires_grad for v in (one, other))
-    if first == second:
+    """The operand of ``left + weight * right`` that does not depend on the inputs, with its weight."""
+    left, right = args[0], args[1] if len(args) > 1 else kwargs["other"]
+    if name in ("__rsub__", "rsub"):  # rsub(a, b) is b - a
+        left, right = right, left
+    moving = [isinstance(v, Tensor) and v.requires_grad for v in (left, right)]
+    if moving[0] == moving[1]:
         return None
-    turned, alpha = name in ("__rsub__", "rsub"), kwargs.get("alpha", 1)
-    if second:
-        constant = one if not turned else -alpha * one
-    else:
-        constant = other if turned or "add" in name else -other
-        constant = constant if turned else alpha * constant
-    like: Tensor = one if first else other
+    weight = kwargs.get("alpha", 1) * (1 if "add" in name else -1)
+    constant, like = (weight * right, left) if moving[0] else (left, right)
     return torch.as_tensor(constant, dtype=like.dtype, device=like.device)
 
 
