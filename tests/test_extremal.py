@@ -180,6 +180,14 @@ def test_the_area_is_the_one_that_was_asked_for(area: float) -> None:
     assert (maps.square() - maps).abs().mean() < 0.1  # nearly binary: 0.25 is grey all over
 
 
+def test_by_default_edges_are_as_wide_as_21_pixels_in_224_and_the_picture_stays_where_it_is() -> None:
+    x, model = nets.batch(2, 56, 64), nets.make("module")
+    maps = ExtremalPerturbation(model, steps=6).attribute(x, 2)
+    assert torch.equal(maps, ExtremalPerturbation(model, steps=6, smoothness=5.25, jitter=0).attribute(x, 2))
+    assert not torch.allclose(maps, ExtremalPerturbation(model, steps=6, smoothness=4.75).attribute(x, 2), atol=1e-3)
+    assert not torch.allclose(maps, ExtremalPerturbation(model, steps=6, jitter=1).attribute(x, 2), atol=1e-3)
+
+
 # --- the smallest area that reaches a share of the score
 
 

@@ -62,6 +62,26 @@ def test_smoothness_makes_neighbours_alike() -> None:
     assert bool((smooth < 0.5 * rough).all())
 
 
+def test_by_default_the_first_steps_are_those_of_the_papers_weights_and_power() -> None:
+    """Later ones amplify rounding: near the minimum, steps are as long as before and change their sign."""
+    weights = noise(28, 28) ** 8
+    x = torch.ones(1, 1, 28, 28, dtype=weights.dtype)
+    found = MeaningfulPerturbation(Weighted(weights).double(), baseline="zero", jitter=0, steps=5).attribute(x, 0)
+    expected = searched.hidden(weights.numpy(), 5, sparsity=2.0, smoothness=20.0, power=3.0, length=0.1)
+    np.testing.assert_allclose(found[0, 0].numpy(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("size", "limit"), [((112, 140), 2), ((224, 224), 4), ((50, 300), 0)])
+def test_by_default_the_picture_moves_by_four_pixels_in_224(size: tuple[int, int], limit: int) -> None:
+    x, seen = torch.zeros(1, 1, *size), []
+    x[0, 0, 25, 30] = 1
+    model = Weighted(torch.ones(size))
+    model.register_forward_hook(lambda _m, args, _o: seen.extend(args[0][0, 0].nonzero().tolist()))
+    MeaningfulPerturbation(model, sparsity=1e6, steps=80, baseline="zero").attribute(x, 0)
+    moves = {*range(-limit, limit + 1)}
+    assert {row - 25 for row, _ in seen} == {column - 30 for _, column in seen} == moves
+
+
 def test_layers_wrong_options_and_nan_are_refused() -> None:
     with pytest.raises(LayerError, match="explains the inputs only"):
         MeaningfulPerturbation(nets.make("module"), "pool")

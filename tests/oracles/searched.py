@@ -51,6 +51,25 @@ def variation(mask: Array, power: float) -> float:
     return total / mask.size
 
 
+def hidden(weights: Array, steps: int, sparsity: float, smoothness: float, power: float, length: float) -> Array:
+    """Adam's steps on how much to hide of a picture of ones, of which a cell is worth its share of the weights."""
+    cells = np.full(weights.shape, 0.5)
+    mean, square = np.zeros_like(cells), np.zeros_like(cells)
+    for step in range(1, steps + 1):
+        slope = np.full_like(cells, sparsity)
+        if (weights * (1 - cells)).sum() > 0:  # something is left to lose
+            slope -= weights / weights.mean()
+        for axis in (0, 1):
+            jump = np.diff(cells, axis=axis)
+            pull = smoothness * power * np.sign(jump) * np.abs(jump) ** (power - 1)
+            slope += np.diff(pull, axis=axis, prepend=0, append=0) * -1
+        slope /= cells.size
+        mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope**2
+        cells -= length * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+        cells = cells.clip(0, 1)
+    return cells
+
+
 def blurred(plane: Array, sigma: float) -> Array:
     """Gaussian mean of the neighbours up to three standard deviations away; the border is repeated."""
     reach = ceil(3 * sigma)
