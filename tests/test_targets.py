@@ -38,14 +38,15 @@ PIXELS = nets.fill(nn.Conv2d(3, 4, 3, padding=1))  # (N, 4, 8, 6): a segmentatio
         ((1, 2, 3), r"target must give one index for outputs of shape \(2, 5\); got 3"),
         ("cat", "'predicted', 'layer:channel' or 'layer:channel,y,x'; got 'cat'"),
         ("3", "For class 3 pass the number 3, not a string"),
-        ("pool:1,2", "got 'pool:1,2'"),
+        ("pool:1,2", r"place must have a number for each of 2 axes of layer 'pool', \(4, 3\); got 1"),
+        ("pool:1,", "'layer:channel' or 'layer:channel,y,x'; got 'pool:1,'"),
         ("pool:99", r"channel must lie in \[0, 3\] for layer 'pool'; got 99"),
         ("pool:1,4,0", r"y must lie in \[0, 3\] for layer 'pool'"),
         (object(), "a class index, a list, tuple, array or tensor"),
         (lambda out: 3.0, r"a callable target must return a Tensor of shape \(N,\); got float"),
         (lambda out: out, r"must return a Tensor of shape \(N,\); got \(2, 5\)"),
         (lambda out: out[:1, 0], r"one number per example, shape \(2,\); got \(1,\)"),
-        (Neuron("fc", 1, 0, 0), r"must give \(N, K, h, w\) for a location; got \(2, 5\)|must give"),
+        (Neuron("fc", 1, 0, 0), "layer 'fc' must have locations for a place"),
     ],
 )
 def test_a_target_that_cannot_be_meant_is_refused(target: Any, message: str) -> None:
@@ -82,8 +83,8 @@ def test_positions_may_be_given_for_each_example_as_a_tensor() -> None:
         (lambda: Channel("conv2", -1), "channel must be an integer >= 0; got -1"),
         (lambda: Neuron("conv2", 1.5), "channel must be an integer >= 0; got 1.5"),  # type: ignore[arg-type]
         (lambda: Neuron("conv2", 1, y=2), "both y and x, or neither; got y=2, x=None"),
-        (lambda: Neuron("conv2", 1, 1.5, 2), "y must be an integer >= 0; got 1.5"),  # type: ignore[arg-type]
-        (lambda: Neuron("conv2", 1, 2, True), "x must be an integer >= 0; got True"),
+        (lambda: Neuron("conv2", 1, 1.5, 2), "y must hold whole numbers; got 1.5"),  # type: ignore[arg-type]
+        (lambda: Neuron("conv2", 1, 2, True), "x must hold whole numbers; got True"),
         (lambda: 2 * ClassScore(1) * float("nan"), "objective factor must be a finite number"),
         (lambda: ClassScore(1) * ClassScore(2), "objective factor must be a finite number"),  # type: ignore[operator]
         (lambda: Channel("conv2", 1).in_space("probability"), "'probability' must be asked of a class; got Channel"),

@@ -223,7 +223,8 @@ def _named(goal: Objective, subject: Subject) -> str:
     if isinstance(goal, Channel):
         return f"{goal.layer}:{goal.channel}"
     if isinstance(goal, Neuron):
-        return f"{goal.layer}:{goal.channel}" + ("" if goal.y is None else f" at ({goal.y}, {goal.x})")
+        places = [] if goal.place is None else torch.as_tensor(goal.place).tolist()
+        return f"{goal.layer}:{goal.channel}" + "".join(f" at {tuple(place)}" for place in places)
     return type(goal).__name__
 
 

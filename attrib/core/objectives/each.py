@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from attrib.core.objectives.objective import Acts, Objective, Space
+from attrib.core.network.geometry import Layout
+from attrib.core.objectives.objective import Acts, Objective, Space, layout_in
 from attrib.errors import TargetError
 
 Question: TypeAlias = Objective | Callable[[Any], Tensor]
@@ -114,3 +115,6 @@ class _Rows:
 
     def __getitem__(self, layer: str) -> Tensor:
         return self.acts[layer][self.n : self.n + 1]
+
+    def layout(self, layer: str) -> Layout:
+        return layout_in(self.acts, layer)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attrib.core.objectives.objective import Acts, OfLayer
+from attrib.core.network.geometry import Layout
+from attrib.core.objectives.objective import Acts, OfLayer, layout_in
 from attrib.errors import LayerError, ShapeError, TargetError
 
 
@@ -106,7 +107,9 @@ class Guided(OfLayer):
 
     Args:
         layer: whose activations ``(N, K, h, w)`` are compared.
-        guide: :math:`g`, activations of the same layer for another image, ``(K, h', w')``; any size.
+        guide: :math:`g`, activations of the same layer for another image, laid out as they are there but without the
+            batch axis, ``(K, h', w')``; any size.
+        layout: where the layer has its channels; None: found from the clean run.
 
     References:
         Mordvintsev, Olah and Tyka, "Inceptionism: Going Deeper into Neural Networks", 2015: the guided dream.
@@ -118,13 +121,22 @@ class Guided(OfLayer):
 
     layer: str
     guide: Tensor
+    layout: Layout | None = field(default=None, kw_only=True, repr=False)
+
+    def bind(self, output: Any, acts: Acts) -> Guided:
+        return replace(self, layout=self.layout or layout_in(acts, self.layer))
 
     def __call__(self, output: Any, acts: Acts) -> Tensor:
         act = acts[self.layer]
         if act.ndim < 3:
             raise LayerError(f"layer {self.layer!r} must have places, (N, K, h, w); it gives {tuple(act.shape)}.")
-        if self.guide.ndim < 2 or len(self.guide) != act.shape[1]:
+        layout = self.layout or layout_in(acts, self.layer)
+        places = layout.maps(act).flatten(2)
+        if self.guide.ndim != act.ndim - 1 or self.guide.shape[layout.channels - 1] != places.shape[1]:
             got = tuple(self.guide.shape)
-            raise ShapeError(f"guide must be (K, h, w) with the {act.shape[1]} channels of {self.layer!r}; got {got}.")
-        alike = torch.einsum("nkp,kq->npq", act.flatten(2), self.guide.flatten(1))
+            raise ShapeError(
+                f"guide must be (K, h, w) with the {places.shape[1]} channels of {self.layer!r}, laid out as there; "
+                f"got {got}."
+            )
+        alike = torch.einsum("nkp,kq->npq", places, layout.maps(self.guide[None])[0].flatten(1))
         return alike.amax(2).sum(1)

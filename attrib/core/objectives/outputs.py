@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -15,7 +15,7 @@ from attrib import checks
 from attrib.core.objectives.objective import SPACES, Acts, ClassScore, Objective, Space
 from attrib.errors import ModelError, TargetError
 
-Whole: TypeAlias = int | list[int] | Tensor
+Whole: TypeAlias = int | Sequence[int] | np.ndarray[Any, Any] | Tensor
 
 
 def whole(what: str, value: object, *ndims: int) -> Tensor:

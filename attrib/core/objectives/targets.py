@@ -13,9 +13,9 @@ def as_objective(target: object) -> Objective:
     """Read what users pass as ``target``.
 
     ``None`` (the output is one number per example), whole numbers and their lists, tuples, tensors and arrays as in
-    Captum and NumPy, ``"predicted"``, ``"layer4:7"`` (mean of channel 7), ``"layer4:7,3,5"`` (unit at row 3, column 5),
-    callables ``output -> (N,)`` and `Objective`; and a list of objectives or callables, one per example, each called
-    with the output of its example, as pytorch-grad-cam does.
+    Captum and NumPy, ``"predicted"``, ``"layer4:7"`` (mean of channel 7), ``"layer4:7,3,5"`` (unit at row 3, column 5;
+    as many numbers as the layer has axes), callables ``output -> (N,)`` and `Objective`; and a list of objectives or
+    callables, one per example, each called with the output of its example, as pytorch-grad-cam does.
     """
     if target is None:
         return Output()
@@ -35,9 +35,9 @@ def _from_text(text: str) -> Objective:
     numbers = unit.split(",")
     if text == "predicted":
         return Predicted()
-    if colon and layer and all(n.strip().isdigit() for n in numbers) and len(numbers) in (1, 3):
-        values = [int(n) for n in numbers]
-        return Channel(layer, values[0]) if len(values) == 1 else Neuron(layer, *values)
+    if colon and layer and all(n.strip().isdigit() for n in numbers):
+        channel, *place = (int(n) for n in numbers)
+        return Neuron(layer, channel, place=place) if place else Channel(layer, channel)
     hint = f" For class {text} pass the number {text}, not a string." if text.strip().isdigit() else ""
     raise TargetError(
         f"target as text must be 'predicted', 'layer:channel' or 'layer:channel,y,x'; got {text!r}.{hint}"
