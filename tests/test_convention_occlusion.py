@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -39,7 +40,34 @@ def test_convention_occlusion_of_tokens_hides_patches_and_keeps_the_class_token(
     assert Occlusion(volumes(), window=2).attribute(VOLUME, 1).shape == (2, 1, 5, 4, 6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("sign", ["drop", "score"])
+def test_hundreds_of_windows_over_a_pixel_are_averaged_in_half_precision(dtype: torch.dtype, sign: Any) -> None:
+    class First(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, 0, :1, :1].flatten(1) - 1.0
+
+    x = torch.full((1, 1, 40, 40), 0.25, dtype=dtype)
+    maps = Occlusion(First(), window=20, stride=1, sign=sign).attribute(x, 0)
+    truth = Occlusion(First(), window=20, stride=1, sign=sign).attribute(x.double(), 0)
+    torch.testing.assert_close(maps.double(), truth, rtol=2 * torch.finfo(dtype).eps, atol=1e-6)
+
+
 # --- RISE
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("divide", ["p", "coverage"])
+def test_hundreds_of_masks_are_averaged_in_half_precision(dtype: torch.dtype, divide: Any) -> None:
+    class Constant(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1)[:, :1] * 0 + 200.0
+
+    x = torch.ones(1, 1, 8, 6, dtype=dtype)
+    maps = RISE(Constant(), n=2000, cells=2, divide=divide).attribute(x, 0)
+    truth = RISE(Constant(), n=2000, cells=2, divide=divide).attribute(x.double(), 0)
+    torch.testing.assert_close(maps.double(), truth, rtol=0.02, atol=0)
+
 
 X = nets.batch(2, 8, 6)
 NET = nets.make("module")

@@ -184,6 +184,16 @@ def test_the_check_of_a_replay_still_sees_a_wrong_score_beside_a_label(monkeypat
         occlusion_maps(nets.make("module", DOUBLE), X, TARGETS, layer="conv2", window=3)
 
 
+def test_labels_alone_are_decided_by_scores_below_one_too() -> None:
+    class Small(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((2, 3)) * torch.tensor([0.1, 0.2, 0.3], dtype=DOUBLE)
+
+    with frozen(Small()):
+        query = Query(Small(), (torch.ones(1, 3, 9, 8, dtype=DOUBLE),), MostProbable())
+        assert in_order(sweep(query, Windows((9, 8), (3, 3), (3, 3)))).unique().tolist() == [2]
+
+
 def test_a_sweep_of_labels_alone_is_not_compared_at_all() -> None:
     model = nets.make("module", DOUBLE)
     masks = Windows((9, 8), (3, 3), (1, 1))
@@ -193,6 +203,31 @@ def test_a_sweep_of_labels_alone_is_not_compared_at_all() -> None:
     assert labels.shape == one.shape
     kept = Given(masks.batch(4, 5, X))
     assert labels[4].tolist() == model(X * kept.keep[0]).argmax(1).tolist()
+
+
+class Louder(nn.Module):
+    """1000 classes, of which 339 wins in the dark and 511 where the last column is bright; and loud feature maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loud = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        loud = self.loud(x * 500)
+        score = loud.new_zeros(len(x), 1000)
+        score[:, 339], score[:, 511] = 0.25, x[..., -1].amax((1, 2)) / 2
+        return score
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_labels_and_totals_are_exact_in_half_precision(dtype: torch.dtype) -> None:
+    x = torch.ones(2, 1, 16, 16, dtype=dtype)
+    found = occlusion_maps(Louder(), x, 511, layer="loud", window=16, score="logit", baseline=0.0)
+    assert found.clean.label.tolist() == [511, 511]
+    assert found.label.flatten().tolist() == [339, 339]
+    assert found.upsampled().label.unique().tolist() == [339]
+    assert found.clean.feature.tolist() == [500 * 256] * 2  # float16 ends at 65504, bfloat16 counts in steps of 1024
+    assert found.feature.flatten().tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(("make", "size"), [(signals, (23,)), (volumes, (5, 4, 6))])

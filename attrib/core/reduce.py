@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,6 +34,11 @@ def reduce_channels(grad: Tensor, channels: Channels, absolute: bool = False) ->
 def check_channels(channels: Channels) -> Channels:
     """``channels`` must be a known reduction."""
     return checks.choice("channels", channels, CHANNELS)
+
+
+def widened(values: Tensor) -> Tensor:
+    """The values in float32 or better, to be added up: in bfloat16, 256 + 1 is 256."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def upsample(maps: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -13,6 +13,7 @@ from attrib.core import Attribution, Baseline, Query, Windows, sweep
 from attrib.core.masking.options import check_options
 from attrib.core.masking.placed import Overlap, Place, placed, places
 from attrib.core.objectives.objective import SPACES, Space
+from attrib.core.reduce import widened
 from attrib.core.sweeps.refine import sweep_refined
 from attrib.registry import METHODS
 
@@ -99,7 +100,7 @@ class Occlusion(Attribution):
 
     def _map(self, query: Query, place: Place) -> Tensor:
         windows = self._windows(place.size)
-        clean = query.clean.score if self.sign == "drop" else torch.zeros_like(query.clean.score)
+        clean = widened(query.clean.score if self.sign == "drop" else torch.zeros_like(query.clean.score))
         found = Overlap(windows, clean)
         for positions, score in self._scores(query, windows, place):
             found.add(positions, clean - score if self.sign == "drop" else score)

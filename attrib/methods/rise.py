@@ -14,6 +14,7 @@ from attrib.core.masking.options import check_options
 from attrib.core.masking.placed import Place, placed, places
 from attrib.core.masking.random_masks import RandomGrid
 from attrib.core.objectives.objective import SPACES, Space
+from attrib.core.reduce import widened
 from attrib.errors import InputError
 from attrib.registry import METHODS
 
@@ -97,11 +98,11 @@ class RISE(Attribution):
     def _map(self, query: Query, place: Place) -> Tensor:
         cells = checks.sides("cells", self.cells, len(place.size))
         masks = RandomGrid(place.size, self.n, cells, self.p, self.seed)
-        clean = query.clean.score
+        clean = widened(query.clean.score)
         total, cover = clean.new_zeros(len(clean), *place.size), clean.new_zeros(place.size)
         how: dict[str, Any] = {"baseline": self.baseline, "at": query.layer, "index": place.index, **self.options}
         for positions, score in sweep(query, placed(masks, place.layout), **how):
             keep = masks.at(positions, clean)[:, 0, 0]
-            total += torch.tensordot(score, keep, ([0], [0]))
+            total += torch.tensordot(score.to(keep), keep, ([0], [0]))
             cover += keep.sum(0)
         return (total / (self.n * self.p if self.divide == "p" else cover))[:, None]

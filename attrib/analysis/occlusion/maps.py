@@ -20,6 +20,7 @@ from attrib.core.objectives.objective import ClassScore, Objective, Space
 from attrib.core.objectives.targets import as_objective
 from attrib.core.objectives.watched import MostProbable, Total, strongest
 from attrib.core.query import Query
+from attrib.core.reduce import widened
 from attrib.core.sweeps.perturb import sweep
 
 
@@ -188,7 +189,7 @@ def _total(query: Query, at: str, channel: Tensor | None) -> Total:
 
 def _swept(query: Query, windows: Windows, goals: Sequence[Objective], how: dict[str, Any]) -> Tensor:
     """Scores ``(1 + goals, K, N)`` in the order of the windows."""
-    values = query.clean.score.new_empty(1 + len(goals), len(windows), len(query.x))
+    values = widened(query.clean.score).new_empty(1 + len(goals), len(windows), len(query.x))
     for positions, score in sweep(query, windows, goals=goals, **how):
         values[:, positions] = score
     return values

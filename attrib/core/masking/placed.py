@@ -11,6 +11,7 @@ from torch import Tensor
 from attrib.core.masking.masks import Masks, Windows, inside
 from attrib.core.network.geometry import Layout
 from attrib.core.query import Query
+from attrib.core.reduce import widened
 from attrib.errors import ShapeError
 
 
@@ -56,7 +57,7 @@ def placed(masks: Masks, layout: Layout | None) -> Masks:
 
 
 class Overlap:
-    """The mean over the windows that cover each place, of one value per window and example.
+    """The mean over the windows that cover each place, of one value per window and example, in float32 or better.
 
     Args:
         windows: all of them.
@@ -65,8 +66,8 @@ class Overlap:
 
     def __init__(self, windows: Windows, like: Tensor) -> None:
         self.windows = windows
-        self.total = like.new_zeros(len(like), 1, *windows.size)
-        self.cover = like.new_zeros(windows.size)
+        self.total = widened(like).new_zeros(len(like), 1, *windows.size)
+        self.cover = like.new_zeros(windows.size, dtype=torch.int64)
 
     def add(self, positions: Tensor, values: Tensor) -> None:
         """Add ``values (k, N)`` of the windows at ``positions (k,)``."""

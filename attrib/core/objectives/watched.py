@@ -10,6 +10,7 @@ from torch import Tensor
 
 from attrib.core.network.geometry import Layout
 from attrib.core.objectives.objective import Acts, Objective, OfLayer
+from attrib.core.reduce import widened
 from attrib.errors import TargetError
 
 
@@ -26,10 +27,15 @@ class MostProbable(Objective):
         return output.argmax(1)
 
 
+def totals(maps: Tensor) -> Tensor:
+    """Sums of ``maps (N, K, ...)`` over all places, ``(N, K)``, in float32 or better: float16 ends at 65504."""
+    return widened(maps).flatten(2).sum(2)
+
+
 def strongest(layer: str, maps: Tensor, channel: Tensor | None) -> Tensor:
     """The channel of ``maps (N, K, ...)`` to watch in each example, ``(N,)``: a given one, or that of largest total."""
     n, channels = maps.shape[:2]
-    chosen = maps.flatten(2).sum(2).argmax(1) if channel is None else channel.to(maps.device).reshape(-1)
+    chosen = totals(maps).argmax(1) if channel is None else channel.to(maps.device).reshape(-1)
     if len(chosen) not in (1, n) or int(chosen.min()) < 0 or int(chosen.max()) >= channels:
         raise TargetError(
             f"channel must lie in [0, {channels - 1}] for layer {layer!r}, one for all examples or one for each "
@@ -60,8 +66,7 @@ class Total(OfLayer):
         return replace(self, channel=self.channel[index.to(self.channel.device)])
 
     def __call__(self, output: Any, acts: Acts) -> Tensor:
-        totals = self.layout.maps(acts[self.layer]).flatten(2).sum(2)
-        return totals.gather(1, self.channel[:, None])[:, 0]
+        return totals(self.layout.maps(acts[self.layer])).gather(1, self.channel[:, None])[:, 0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ from attrib.core.masking.pace import Pace
 from attrib.core.network.geometry import find_layout, main_input, patch_of
 from attrib.core.objectives.objective import Acts, Objective
 from attrib.core.query import Query
+from attrib.core.reduce import widened
 from attrib.errors import LayerError, ShapeError
 
 log = logging.getLogger("attrib")
@@ -73,9 +74,10 @@ class Job:
     def read(self, output: Any, acts: Acts, part: slice, k: int) -> Tensor:
         """Scores ``(k, N)`` or ``(goals, k, N)`` of rows ordered by mask, then example."""
         kind = self.query.clean.score.dtype
-        output = tree_map_only(Tensor, lambda t: t.to(kind) if t.is_floating_point() else t, output)
+        if kind.is_floating_point:  # under autocast an output is coarser than the clean one
+            output = tree_map_only(Tensor, lambda t: t.to(kind) if t.is_floating_point() else t, output)
         rows = torch.arange(part.start, part.stop).repeat(k)
-        found = [goal.rows(rows)(output, acts).reshape(k, -1).to(kind) for goal in self.goals]
+        found = [goal.rows(rows)(output, acts).reshape(k, -1).to(self.clean.dtype) for goal in self.goals]
         return found[0] if self.single else torch.stack(found)
 
     def score(self, keep: Tensor, pace: Pace, replay: Replay | None) -> Tensor:
@@ -156,7 +158,7 @@ def sweep(
     Yields:
         ``(positions (k,), score (k, N))``: numbers of masks, each mask once and in any order, and the scores under
         them, so that callers reduce on the fly and nothing of size masks x images is held. With ``goals`` the scores
-        are ``(1 + goals, k, N)``. Run it inside `frozen`.
+        are ``(1 + goals, k, N)``, in float32 or better. Run it inside `frozen`.
     """
     job = _job(query, baseline, at, index, goals, check_options(options))  # type: ignore[arg-type]
     with tqdm(total=len(masks), unit="mask", file=sys.stderr, disable=not options.get("show_progress", False)) as bar:
@@ -178,6 +180,7 @@ def _job(
         with torch.no_grad():
             output, acts = _clean_run(query, [layer for goal in goals for layer in goal.layers])
             more = [goal.bind(output, acts) for goal in goals]
+            clean = widened(clean)  # half precision has not enough numbers for all classes
             clean = torch.stack([clean, *(goal(output, acts).to(clean) for goal in more)])[:, None]
         bound += more
     base = resolve_baseline(baseline, what, _channels(query, what, at))
