@@ -92,6 +92,16 @@ class TestCompare:
         assert "too few images" in found.to_text()
         assert " ?" in found.to_text()
 
+    def test_a_method_that_failed_is_not_said_to_be_better_than_the_controls(self) -> None:
+        class Failing(Saliency):
+            def _attribute(self, query: Query) -> tuple[Tensor, ...]:
+                raise ValueError("never")
+
+        found = compare(nets.make("module"), nets.batch(2), {"fails": Failing, "saliency": Saliency}, ["srg"], FEW)
+        (line,) = [line for line in found.to_text().splitlines() if line.startswith("fails ")]
+        assert "?" not in line
+        assert found.unbeaten("fails") == {"srg": []}
+
     def test_constant_and_zero_maps_are_counted_and_measured(self) -> None:
         methods = {"one": Constant, "zero": partial(Constant, value=0.0)}
         found = compare(nets.make("module"), nets.batch(3), methods, ["srg"], FEW)

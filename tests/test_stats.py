@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attrib.benchmark.stats import beats, bootstrap_interval, paired_permutation_test
+from attrib.benchmark.stats import beats, bootstrap_interval, paired_permutation_test, worst_sign
 from attrib.errors import InputError, ShapeError
 
 VALUES = st.lists(st.floats(-5, 5).map(lambda v: round(v, 2)), min_size=1, max_size=7)
@@ -160,6 +160,17 @@ def test_too_few_images_give_no_answer_rather_than_no(n: int, answer: bool | Non
     verdict = beats([1.0] * n, [0.0] * n, higher_is_better=True)
     assert verdict.beats is answer
     assert ("too few images to tell" in str(verdict)) == (answer is None)
+
+
+def test_the_sign_in_tables_is_for_what_is_not_better_or_not_sure_and_not_for_nothing() -> None:
+    found = {
+        name: beats(method, [0.0] * len(method), higher_is_better=True)
+        for name, method in {"": [1.0] * 5, "?": [1.0], "!": [-1.0], " !": [-1.0] * 5, " ": [nan, nan]}.items()
+    }
+    assert {name: verdict.sign for name, verdict in found.items()} == {name: name.strip() for name in found}
+    assert worst_sign(found) == "!"
+    assert worst_sign({name: found[name] for name in ("", "?", " ")}) == "?"
+    assert worst_sign({}) == worst_sign({"": found[""]}) == ""
 
 
 def test_too_few_sign_patterns_give_no_answer_either() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,12 +80,25 @@ class Verdict:
     test: Paired
     alpha: float
 
+    @property
+    def sign(self) -> str:
+        """``"!"``: not better; ``"?"``: better, on too few images to be sure; nothing: it beats, or no image counts."""
+        if self.beats is False or self.test.difference <= 0:
+            return "!"
+        return "?" if self.beats is None and self.test.pairs else ""
+
     def __str__(self) -> str:
         if self.beats is None:
             few = "images" if self.test.exact else "sign patterns"
             return f"too few {few} to tell (n={self.test.pairs}: p cannot be below {self.test.smallest:.2g})"
         word = "beats the control" if self.beats else "does not beat the control"
         return f"{word} (by {self.test.difference:+.3f}, p={self.test.p:.2g}, n={self.test.pairs})"
+
+
+def worst_sign(verdicts: Mapping[str, Verdict]) -> str:
+    """The `Verdict.sign` against the control that is hardest to beat."""
+    signs = {verdict.sign for verdict in verdicts.values()}
+    return next((sign for sign in "!?" if sign in signs), "")
 
 
 def bootstrap_interval(values: Values, level: float = 0.95, *, seed: int = 0, n: int = 10_000) -> Interval:

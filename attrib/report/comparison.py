@@ -110,7 +110,7 @@ class Comparison:
         With too few images for a test, those are the controls whose mean is at least as good.
         """
         return {
-            metric: [name for name, found in row.items() if found.beats is False or found.test.difference <= 0]
+            metric: [name for name, found in row.items() if found.sign == "!"]
             for metric, row in self.verdicts[method].items()
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from attrib.benchmark.stats import Interval
+from attrib.benchmark.stats import Interval, worst_sign
 from attrib.registry import METRICS
 from attrib.report.table import amount, decimals, fixed, text_table
 
@@ -63,9 +63,7 @@ def _mark(found: Comparison, row: dict[str, Any], metric: str) -> str:
     verdicts = found.verdicts.get(row["method"], {}).get(metric, {})
     if row["kind"] == "control" or not verdicts:
         return "  " if found.controls else ""
-    if row["not_better_than"][metric]:
-        return " !"
-    return " ?" if any(verdict.beats is None for verdict in verdicts.values()) else "  "
+    return f" {worst_sign(verdicts):1}"
 
 
 def _notes(found: Comparison) -> list[str]:
@@ -73,8 +71,9 @@ def _notes(found: Comparison) -> list[str]:
     notes = [f"n={n}; mean [95 % bootstrap interval]; passes: mean per map; seconds: median; memory: peak."]
     if any(spent.shared_forwards for many in found.costs.values() for spent in many):
         notes.append("Methods share passes of an image; each counts for every method that read it.")
-    verdicts = [v for row in found.verdicts.values() for many in row.values() for v in many.values()]
-    if any(verdict.beats is None for verdict in verdicts):
+    if any(
+        verdict.sign == "?" for row in found.verdicts.values() for many in row.values() for verdict in many.values()
+    ):
         notes.append("? better than every control on average, but there are too few images for a test at 5 %.")
     for method in found.methods:
         lost = {metric: names for metric, names in found.unbeaten(method).items() if names}

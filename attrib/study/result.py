@@ -218,7 +218,7 @@ class StudyResult:
     def unbeaten(self, method: str) -> dict[str, list[str]]:
         """For each metric the controls that ``method`` does not beat; with too few images, is not better than."""
         return {
-            metric: [name for name, found in row.items() if found.beats is False or found.test.difference <= 0]
+            metric: [name for name, found in row.items() if found.sign == "!"]
             for metric, row in self.verdicts[method].items()
         }
 

@@ -12,7 +12,7 @@ from attrib import checks
 from attrib.benchmark.pairs import Correction, Pairs, compare_pairs
 from attrib.benchmark.ranking import Ranking, rank_methods
 from attrib.benchmark.scores import Numbers, Table, as_table
-from attrib.benchmark.stats import Interval, Verdict, beats, bootstrap_interval
+from attrib.benchmark.stats import Interval, Verdict, beats, bootstrap_interval, worst_sign
 from attrib.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,17 +79,11 @@ class Column:
 
     def flag(self, row: str) -> str:
         """``"!"``: not better than a control; ``"?"``: better, but on too few images to be sure; else nothing."""
-        if self.unbeaten(row):
-            return "!"
-        return "?" if any(verdict.beats is None for verdict in self.verdicts.get(row, {}).values()) else ""
+        return worst_sign(self.verdicts.get(row, {}))
 
     def unbeaten(self, method: str) -> list[str]:
         """The controls that a method does not beat; on too few images, is not better than."""
-        return [
-            name
-            for name, verdict in self.verdicts.get(method, {}).items()
-            if verdict.beats is False or verdict.test.difference <= 0
-        ]
+        return [name for name, verdict in self.verdicts.get(method, {}).items() if verdict.sign == "!"]
 
     @cached_property
     def best(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from attrib.benchmark.stats import worst_sign
 from attrib.report.table import amount, text_table
 from attrib.report.wording import COSTS, interval_words, means_decimals
 
@@ -40,9 +41,7 @@ def _mark(found: StudyResult, row: dict[str, Any], metric: str) -> str:
     verdicts = found.verdicts.get(row["method"], {}).get(metric, {})
     if not verdicts:
         return "  " if found.controls else ""
-    if row["not_better_than"][metric]:
-        return " !"
-    return " ?" if any(verdict.beats is None for verdict in verdicts.values()) else "  "
+    return f" {worst_sign(verdicts):1}"
 
 
 def _notes(found: StudyResult) -> list[str]:
@@ -51,8 +50,9 @@ def _notes(found: StudyResult) -> list[str]:
     if found.missing:
         total = found.manifest["shards"]
         notes.append(f"not finished: {len(found.missing)} of {total} shards are missing. Run it again to go on.")
-    verdicts = [v for row in found.verdicts.values() for many in row.values() for v in many.values()]
-    if any(verdict.beats is None for verdict in verdicts):
+    if any(
+        verdict.sign == "?" for row in found.verdicts.values() for many in row.values() for verdict in many.values()
+    ):
         notes.append("? better than every control on average, but there are too few images for a test at 5 %.")
     for method in found.methods:
         lost = {metric: names for metric, names in found.unbeaten(method).items() if names}
