@@ -149,12 +149,21 @@ def apart(model: nn.Module) -> nn.Module:
     return model
 
 
+def source(sample: int, seed: int = 0) -> np.random.Generator:
+    """Where sample ``sample`` is drawn from."""
+    return np.random.Generator(np.random.Philox(key=seed, counter=(0, 0, 0, sample)))
+
+
+def noises(n: int, shape: Any, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.stack([source(k, seed).standard_normal(shape, np.float32) for k in range(n)]))
+
+
 def theirs(name: str, model: nn.Module, x: Tensor, target: int) -> Tensor:
-    """The same question put to Captum itself, for one example, with the options written out."""
-    spread, colours = float(x.max() - x.min()), (x.mean((2, 3), keepdim=True).expand_as(x),)
-    background = torch.cat([torch.zeros_like(x), *colours, gaussian_blur(x)])
+    """The same question put to Captum itself, for one example, with the options written out, and the points drawn."""
+    spread = float(x.max() - x.min())
+    background = torch.cat(usual(x))
     regions = {"feature_mask": superpixels(x), "baselines": 0, "perturbations_per_eval": 8}
-    tunnel = {"stdevs": 0.15 * spread, "nt_samples": 3, "nt_samples_batch_size": 2, "abs": False}
+    tunnel = {"stdevs": 0.15 * spread, "nt_samples": 3, "abs": False}
 
     def near(_x: Any, _y: Any, z: Tensor, **_: Any) -> float:
         return float(np.exp(-((1 - float(z.double().mean()) ** 0.5) ** 2) / (2 * 0.25**2)))
@@ -181,12 +190,15 @@ def theirs(name: str, model: nn.Module, x: Tensor, target: int) -> Tensor:
         for conv in convolutions:
             conv.rule = EpsilonRule() if conv is convolutions[0] else GammaRule(0.25)
     method, options = calls[name]
-    with torch.random.fork_rng(devices=[]), quiet():
+    with torch.random.fork_rng(devices=[]), quiet(), pytest.MonkeyPatch.context() as patch:
         torch.manual_seed(0)
-        before = np.random.get_state()  # noqa: NPY002
-        np.random.seed(0)  # noqa: NPY002
+        if name in NOISY:
+            patch.setattr(torch, "normal", lambda _, deviation: deviation * noises(len(deviation), x.shape[1:]))
+        if name == "gradient_shap":
+            chosen, ways = zip(*[(int(s.integers(3)), s.random()) for s in map(source, range(5))], strict=True)
+            patch.setattr(np.random, "choice", lambda *_: np.array(chosen))
+            patch.setattr(np.random, "uniform", lambda *_: np.array(ways))
         maps: Tensor = method.attribute(x.clone(), target=target, **options)
-        np.random.set_state(before)  # noqa: NPY002
     return maps.detach()
 
 
@@ -194,8 +206,7 @@ def theirs(name: str, model: nn.Module, x: Tensor, target: int) -> Tensor:
 def test_a_trained_network_gets_captums_numbers(name: str) -> None:
     net = realnets.load("mnist_cnn")
     x, labels = net.batch(2)
-    options = QUICK[name] | ({"batch_size": 5} if name == "gradient_shap" else {})  # Captum takes all samples at once
-    found = METHODS[name](net.model, channels="none", **options).attribute(x, labels)
+    found = METHODS[name](net.model, channels="none", **QUICK[name]).attribute(x, labels)
     for row, target in enumerate(labels.tolist()):
         expected = theirs(name, net.model, x[row : row + 1], target)
         expected = expected.abs() if name == "smoothgrad" else expected
@@ -291,12 +302,13 @@ def test_several_baselines_may_be_our_forms_a_batch_of_images_or_a_function(name
         assert_close(sums["function"], difference(model, X, 2, X.flip(3), X.flip(2)), rtol=1e-4, atol=1e-5)
 
 
-@pins("gradient_shap", "an example gets the same")
+RANDOM = ("gradient_shap", "kernel_shap", "lime", "shapley_sampling", *NOISY)
+
+
 @pins("kernel_shap", "an example gets the same")
 @pins("lime", "an example gets the same")
 @pins("shapley_sampling", "an example gets the same")
-@pins("smoothgrad", "an example gets the same")
-@pytest.mark.parametrize("name", ["gradient_shap", "kernel_shap", "lime", "shapley_sampling", "smoothgrad"])
+@pytest.mark.parametrize("name", RANDOM)
 def test_convention_samples_are_those_of_the_seed_alone_and_in_a_batch(name: str) -> None:
     model = nets.make("module")
     both, alone = (quick(name)(model, seed=5).attribute(x, 2) for x in (X, X[1:]))
@@ -318,10 +330,17 @@ def test_no_pass_has_more_rows_than_batch_size(name: str) -> None:
     assert max(rows) == 2
 
 
-@pytest.mark.parametrize("name", ["integrated_gradients", *REGIONS])
-def test_the_size_of_batches_changes_nothing(name: str) -> None:
-    maps = [METHODS[name](nets.make("module"), **{**QUICK[name], "batch_size": b}).attribute(X, 2) for b in (1, 7)]
-    assert_close(*maps, rtol=1e-4, atol=1e-6)
+@pins("gradient_shap", "sample ``k`` follows")
+@pins("smoothgrad", "the noise of copy ``k``")
+@pytest.mark.parametrize("layer", [None, "conv2"])
+@pytest.mark.parametrize("name", [n for n in PRESETS if "batch_size" in QUICK[n]])
+def test_convention_the_size_of_batches_changes_nothing(name: str, layer: str | None) -> None:
+    if layer and name not in AT_LAYERS:
+        pytest.skip("explains inputs only")
+    model = nets.make("module")
+    maps = [METHODS[name](model, layer, **{**QUICK[name], "batch_size": b}).attribute(X, 2) for b in (1, 2, 7)]
+    for other in maps[1:]:
+        assert_close(other, maps[0], rtol=1e-4, atol=1e-6)
 
 
 def test_costs_are_what_they_say() -> None:
@@ -348,10 +367,7 @@ def test_convention_smoothgrad_and_its_kin_are_moments_of_the_same_noisy_gradien
     options = {"n_samples": n, "batch_size": n, "noise": 0.2, "seed": seed, "channels": "none"}
     gradients = []
     for x in X.split(1):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            noise = torch.normal(0, torch.full((n, *x.shape[1:]), 0.2 * float(x.max() - x.min())))
-        noisy = (x + noise).requires_grad_()
+        noisy = (x + 0.2 * (x.max() - x.min()) * noises(n, x.shape[1:], seed)).requires_grad_()
         gradients.append(torch.autograd.grad(model(noisy)[:, 2].sum(), noisy)[0])
     g = torch.stack(gradients)
     assert_close(METHODS["smoothgrad"](model, **options).attribute(X, 2), g.mean(1).abs())

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from attrib.core import Query
 from attrib.core.network import cost
-from attrib.errors import AttribError, InputError, MissingDependency, ModelError
+from attrib.errors import AttribError, InputError, LayerError, MissingDependency, ModelError
 
 _NORMAL = (  # said on every normal use
     r"Input Tensor \d+ did not already require gradients",
@@ -100,12 +100,12 @@ def untouched(model: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
-def borrowed(name: str, model: Callable[..., Any], seed: int) -> Iterator[None]:
-    """Make the warnings, random numbers, leftovers and exceptions of Captum's ``name`` ours."""
+def borrowed(name: str, query: Query, seed: int) -> Iterator[None]:
+    """Make the warnings, random numbers, leftovers and exceptions of Captum's ``name`` ours, asked ``query``."""
     with ExitStack() as undo:
         undo.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002  GradientShap draws from it
         undo.callback(random.setstate, random.getstate())
-        undo.enter_context(untouched(model))
+        undo.enter_context(untouched(query.model))
         undo.enter_context(warnings.catch_warnings())
         for message in _NORMAL:
             warnings.filterwarnings("ignore", message)
@@ -122,6 +122,13 @@ def borrowed(name: str, model: Callable[..., Any], seed: int) -> Iterator[None]:
             if "sklearn is not available" in str(exc):
                 raise MissingDependency(f"Captum's {name} needs scikit-learn: pip install 'attrib[analysis]'.") from exc
             raise InputError(f"the options must suit Captum's {name}; it says: {_short(exc)}") from exc
+        except AttributeError as exc:  # the model has run before; in hooks of layers Captum takes Tensors for granted
+            if query.layer is None:
+                raise ModelError(f"Captum's {name} failed: {_short(exc)}") from exc
+            raise LayerError(
+                f"layer must take and give Tensors for Captum's {name}; at {query.layer!r} it says: {_short(exc)}. "
+                "Choose a module inside or after it."
+            ) from exc
         except (RuntimeError, TypeError) as exc:
             raise ModelError(f"Captum's {name} failed: {_short(exc)}") from exc
 

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.core import Attribution, ClassScore, Query, resolve_baseline
+from attrib.core import Attribution, ClassScore, Query
 from attrib.core.network.geometry import Layout, find_layout, main_input, patch_of
 from attrib.core.network.layers import Address, modules_of
 from attrib.core.reduce import Channels, check_channels, reduce_channels
 from attrib.errors import InputError, LayerError, ModelError, RegistryError, TargetError
+from attrib.interop.forms import filled, labels
 from attrib.interop.options import Options, at_layer
 from attrib.interop.scored import Scored, borrowed
 from attrib.registry import METHODS
@@ -119,16 +120,20 @@ class FromCaptum(Attribution):
 
     def _maps(self, query: Query, rows: Tensor) -> tuple[Tensor, ...]:
         """What Captum finds for the examples ``rows``."""
-        layer = self._place(query)
-        options = self._options(query, rows)
-        with borrowed(self.captum_class.__name__, query.model, self.seed):
-            method = self._method(Scored(query, layer), layer)
-            inputs = tuple(x[rows].detach().requires_grad_(self._hooks_tensors) for x in query.inputs)
-            found = self._ask(method, inputs if len(inputs) > 1 else inputs[0], rows, options)
-        return tuple(m.detach() for m in (found if isinstance(found, tuple) else (found,)))
+        return self._captums(query, rows, tuple(x[rows] for x in query.inputs), self._options(query, rows))
 
-    def _ask(self, method: Any, inputs: Any, rows: Tensor, options: dict[str, Any]) -> Any:
-        return method.attribute(inputs, additional_forward_args=(rows,), **options)
+    def _captums(
+        self, query: Query, rows: Tensor, inputs: tuple[Tensor, ...], options: dict[str, Any]
+    ) -> tuple[Tensor, ...]:
+        """What Captum finds for ``inputs``, which take the goals and further arguments of the examples ``rows``."""
+        layer = self._place(query)
+        with borrowed(self.captum_class.__name__, query, self.seed):
+            method = self._method(Scored(query, layer), layer)
+            inputs = tuple(x.detach().requires_grad_(self._hooks_tensors) for x in inputs)
+            found = method.attribute(
+                inputs if len(inputs) > 1 else inputs[0], additional_forward_args=(rows,), **options
+            )
+        return tuple(m.detach() for m in (found if isinstance(found, tuple) else (found,)))
 
     def _verify(self, query: Query, maps: tuple[Tensor, ...]) -> None:
         """For subclasses: raise if these cannot be the maps of the method."""
@@ -161,59 +166,34 @@ class FromCaptum(Attribution):
         return modules_of(query.model)[at.name]
 
     def _options(self, query: Query, rows: Tensor) -> dict[str, Any]:
-        """The options of one call of Captum's ``attribute``."""
+        """What Captum's ``attribute`` is called with for the examples ``rows``: the options, our forms as Captum's."""
+        options = self._accepted(query, self.given)
+        if options.get("feature_mask") is not None:
+            found = labels(options["feature_mask"], query.inputs, rows)
+            options["feature_mask"] = found if len(found) > 1 else found[0]
+        if options.get("baselines") is not None and not self.known.draws_baselines:
+            found = tuple(b[rows] for b in filled(options["baselines"], query.inputs))
+            options["baselines"] = found if len(found) > 1 else found[0]
+        return options
+
+    def _accepted(self, query: Query, given: dict[str, Any]) -> dict[str, Any]:
+        """Those of the options ``given`` that are for the call, and the side of the layer."""
         form = self._form(query.layer)
         known = Options(form)
-        given = {k: v for k, v in self._given(query, rows).items() if k not in known.constructor}
-        for name in given:
+        options = {k: v for k, v in given.items() if k not in known.constructor}
+        for name in options:
             if name not in {**known.call, **known.tunnel}:
                 raise InputError(f"{name} must be left out at a layer; Captum's {form.__name__} has no such option.")
-        options = {k: self._resolved(k, v, query, rows) for k, v in given.items()}
         if query.layer is not None and Address.parse(query.layer).side == "input":
             if "attribute_to_layer_input" not in known.call:
                 raise LayerError(f"{form.__name__} explains outputs of layers only; got {query.layer!r}.")
             options["attribute_to_layer_input"] = True
         return options
 
-    def _given(self, query: Query, rows: Tensor) -> dict[str, Any]:  # noqa: ARG002  for subclasses
-        """The user's options, for the examples ``rows``."""
-        return self.given
-
-    def _resolved(self, name: str, value: Any, query: Query, rows: Tensor) -> Any:
-        """Our forms of baselines, masks and noise as Captum's."""
-        inputs = tuple(x[rows] for x in query.inputs)
-        if name == "feature_mask":
-            masks = value(*inputs) if callable(value) else value
-            return (
-                tuple(_rows(m, rows, query) for m in masks) if isinstance(masks, tuple) else _rows(masks, rows, query)
-            )
-        if name == "stdevs" and callable(value):
-            return tuple(map(value, inputs)) if len(inputs) > 1 else value(inputs[0])
-        if name != "baselines" or value is None or self.known.draws_baselines:
-            return value
-        given = value if isinstance(value, tuple) else (value,) * len(inputs)
-        if len(given) != len(inputs):
-            raise InputError(
-                f"baselines must be one for all or one for each of {len(inputs)} inputs; got {len(given)}."
-            )
-        found = tuple(
-            b if isinstance(b, (int, float)) else resolve_baseline(b, x).expand_as(x)[rows].contiguous()
-            for b, x in zip(given, query.inputs, strict=True)
-        )
-        return found if len(found) > 1 else found[0]
-
 
 def layout_at(query: Query, act: Tensor) -> Layout | None:
     """Where ``act``, of the size of an activation, has its locations."""
     return find_layout(act.shape, main_input(query.inputs).shape, patch_of(query.model))
-
-
-def _rows(mask: Any, rows: Tensor, query: Query) -> Any:
-    """The part of a mask for the examples ``rows``, in one piece: ShapleyValueSampling takes views of it."""
-    if not isinstance(mask, Tensor):
-        return mask
-    each = len(mask) == len(query.inputs[0]) > len(rows)
-    return (mask[rows] if each else mask).contiguous()
 
 
 def from_captum(captum_class: type[Any], *, name: str | None = None, **options: Any) -> type[FromCaptum]:

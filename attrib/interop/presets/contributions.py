@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,8 @@ from attrib import checks
 from attrib.core import Baseline, ClassScore, Objective, Query
 from attrib.core.objectives.objective import Sum
 from attrib.errors import RuleError
-from attrib.interop.presets.paths import BASELINES, scores_at, scores_at_baselines, several
+from attrib.interop.forms import Several, distribution, usual
+from attrib.interop.presets.paths import scores_at, scores_at_baselines
 from attrib.interop.presets.watch import Watch
 from attrib.interop.wrapped import FromCaptum
 from attrib.registry import METHODS
@@ -180,8 +181,8 @@ class DeepLiftShap(_Differences):
         model: see `Attribution`; activations must be modules, each used once.
         layer: explain this layer's activations instead of the inputs. Where they do not add up (other ways lead past
             it), the model is checked at its inputs.
-        baselines: several of `resolve_baseline`'s forms, a Tensor ``(B, C, H, W)`` such as a batch of other images, or
-            a function of the input that gives one.
+        baselines: one of `resolve_baseline`'s forms or a list of them, a Tensor ``(B, C, H, W)`` such as a batch of
+            other images, or a function of the input that gives one. Without two axes of locations nothing is blurred.
         tolerance: largest share of the difference that may be missing, >= 0; None leaves it unchecked.
         options: of Captum's class and of `FromCaptum`.
 
@@ -201,20 +202,25 @@ class DeepLiftShap(_Differences):
         model: Callable[..., Any],
         layer: str | nn.Module | None = None,
         *,
-        baselines: Sequence[Baseline] | Tensor | Callable[..., Any] = BASELINES,
+        baselines: Several = usual,
         tolerance: float | None = 0.01,
         **options: Any,
     ) -> None:
         super().__init__(model, layer, baselines=baselines, **options)
         self.tolerance = None if tolerance is None else checks.number("tolerance", tolerance, 0)
 
-    def _given(self, query: Query, rows: Tensor) -> dict[str, Any]:
-        return {**self.given, "baselines": several(self.given["baselines"], query, rows)}
+    def _options(self, query: Query, rows: Tensor) -> dict[str, Any]:
+        found = self._baselines(query, rows)
+        # Captum takes no single baseline: the mean of two that are the same
+        found = tuple(b.expand(2, *b.shape[1:]) if len(b) == 1 else b for b in found)
+        return {**super()._options(query, rows), "baselines": found if len(found) > 1 else found[0]}
+
+    def _baselines(self, query: Query, row: Tensor) -> tuple[Tensor, ...]:
+        return distribution(self.given["baselines"], tuple(x[row] for x in query.inputs))
 
     def _baseline_scores(self, query: Query) -> Tensor:
         means = []
-        for rows in torch.arange(len(query.x), device=query.x.device)[:, None]:
-            found = self._given(query, rows)["baselines"]
-            found = found(query.x[rows]) if callable(found) else found
-            means.append(scores_at(query, (found.clone(),), rows.expand(len(found))).mean())
+        for row in torch.arange(len(query.inputs[0]), device=query.inputs[0].device)[:, None]:
+            found = self._baselines(query, row)
+            means.append(scores_at(query, tuple(b.clone() for b in found), row.expand(len(found[0]))).mean())
         return torch.stack(means)

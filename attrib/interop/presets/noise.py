@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import captum.attr
+import numpy as np
 from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Query
 from attrib.core.reduce import Channels
-from attrib.interop.wrapped import FromCaptum
+from attrib.interop.presets.sampled import Sampled, drawn
 from attrib.registry import METHODS
 
 
-class _Noisy(FromCaptum):
-    """Captum's NoiseTunnel around the signed gradient."""
-
-    captum_class = captum.attr.Saliency
-    together = 1
-    kind: ClassVar[str]
-    fewest: ClassVar[int] = 1
+class _Noisy(Sampled):
+    """Gradients of noisy copies; the noise of copy ``k`` is the same for every example."""
 
     def __init__(
         self,
@@ -34,16 +29,15 @@ class _Noisy(FromCaptum):
         seed: int = 0,
         channels: Channels = "sum",
     ) -> None:
+        super().__init__(model, layer, n_samples=n_samples, batch_size=batch_size, seed=seed, channels=channels)
         self.noise = checks.number("noise", noise, 0)
-        super().__init__(
-            model, layer, seed=seed, channels=channels, abs=False, nt_type=self.kind, stdevs=self._deviation,
-            nt_samples=checks.integer("n_samples", n_samples, self.fewest),
-            nt_samples_batch_size=min(n_samples, checks.integer("batch_size", batch_size, 1)),
-        )  # fmt: skip
 
-    def _deviation(self, x: Tensor) -> float:
-        """The standard deviation of the noise for one example."""
-        return self.noise * float(x.max() - x.min())
+    def _terms(self, query: Query, row: Tensor, sources: Sequence[np.random.Generator]) -> tuple[Tensor, ...]:
+        copies = []
+        for x in (x[row] for x in query.inputs):
+            noise = drawn([source.standard_normal(x.shape[1:], np.float32) for source in sources], x)
+            copies.append(x + self.noise * (x.max() - x.min()) * noise)
+        return self._slopes(query, row, tuple(copies))
 
 
 @METHODS.add("smoothgrad")
@@ -58,7 +52,8 @@ class SmoothGrad(_Noisy):
         - map: ``(N, 1, H, W)``, or the layer's ``(N, 1, h, w)``; unit: score per unit of input.
         - signed gradients are averaged, as in the paper; the absolute value comes after that.
         - the noise is measured against each example's own range of values.
-        - an example gets the same noise alone and in a batch: that of ``seed``.
+        - the noise of copy ``k`` follows from ``seed`` and ``k`` alone: the same for every example, at any
+          ``batch_size``.
 
     Cost: ``n_samples`` forward and backward passes, and one forward pass.
 
@@ -79,8 +74,6 @@ class SmoothGrad(_Noisy):
     References:
         Smilkov, Thorat, Kim, Viegas, Wattenberg, "SmoothGrad: removing noise by adding noise", 2017, section 3.
     """
-
-    kind = "smoothgrad"
 
     def __init__(
         self,
@@ -133,7 +126,8 @@ class SmoothGradSquared(_Noisy):
         2019, section 4.
     """
 
-    kind = "smoothgrad_sq"
+    def _terms(self, query: Query, row: Tensor, sources: Sequence[np.random.Generator]) -> tuple[Tensor, ...]:
+        return tuple(slopes.square() for slopes in super()._terms(query, row, sources))
 
 
 @METHODS.add("vargrad")
@@ -147,8 +141,8 @@ class VarGrad(_Noisy):
         - map: ``(N, 1, H, W)``, or the layer's ``(N, 1, h, w)``; never negative;
           unit: (score per unit of input) squared.
         - zero where the score is linear in the input: a pixel can matter much and have no variance.
-        - the variance is the mean square minus the squared mean (divided by ``n``, not ``n - 1``), as in Captum; where
-          rounding makes that negative, it is 0.
+        - the variance is the mean square minus the squared mean (divided by ``n``, not ``n - 1``), as in Captum, summed
+          in float64; where rounding makes that negative, it is 0.
         - noise and seed are those of `SmoothGrad`.
 
     Cost: ``n_samples`` forward and backward passes, and one forward pass.
@@ -171,8 +165,13 @@ class VarGrad(_Noisy):
         Parameter Values", ICLR workshop 2018, section 2.
     """
 
-    kind = "vargrad"
     fewest = 2
 
+    def _terms(self, query: Query, row: Tensor, sources: Sequence[np.random.Generator]) -> tuple[Tensor, ...]:
+        slopes = super()._terms(query, row, sources)
+        return *slopes, *(one.square() for one in slopes)
+
     def _maps(self, query: Query, rows: Tensor) -> tuple[Tensor, ...]:
-        return tuple(variance.clamp(min=0) for variance in super()._maps(query, rows))
+        found = super()._maps(query, rows)
+        means, squares = found[: len(found) // 2], found[len(found) // 2 :]
+        return tuple((s - m.square()).clamp(min=0) for m, s in zip(means, squares, strict=True))

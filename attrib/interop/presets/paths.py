@@ -6,26 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import captum.attr
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.core import Baseline, Query, resolve_baseline
+from attrib.core import Baseline, Query
+from attrib.interop.forms import Several, distribution, filled, usual
+from attrib.interop.presets.sampled import Sampled, drawn
 from attrib.interop.wrapped import FromCaptum
 from attrib.registry import METHODS
-
-BASELINES: tuple[Baseline, ...] = ("zero", "mean", "blur")
-
-
-def several(given: Sequence[Baseline] | Tensor | Callable[..., Any], query: Query, rows: Tensor) -> Any:
-    """A distribution of baselines as Captum takes it: ``(B, C, H, W)``, of the one example ``rows``.
-
-    A list or tuple has our forms, one for each baseline; a Tensor or a callable goes to Captum as it is.
-    """
-    if isinstance(given, Tensor) or callable(given):
-        return given
-    x = query.x[rows]
-    return torch.cat([resolve_baseline(one, x).expand_as(x) for one in given])
 
 
 def scores_at(query: Query, baselines: tuple[Tensor, ...], rows: Tensor) -> Tensor:
@@ -38,9 +28,9 @@ def scores_at(query: Query, baselines: tuple[Tensor, ...], rows: Tensor) -> Tens
 
 def scores_at_baselines(query: Query, given: Baseline | tuple[Baseline, ...]) -> Tensor:
     """Score of the baseline of each example, one baseline for all inputs or one for each, ``(N,)``."""
-    each = given if isinstance(given, tuple) else (given,) * len(query.inputs)
-    filled = tuple(resolve_baseline(b, x).expand_as(x).clone() for b, x in zip(each, query.inputs, strict=True))
-    return scores_at(query, filled, torch.arange(len(filled[0]), device=filled[0].device))
+    return scores_at(
+        query, filled(given, query.inputs), torch.arange(len(query.inputs[0]), device=query.inputs[0].device)
+    )
 
 
 @METHODS.add("integrated_gradients")
@@ -96,7 +86,7 @@ class IntegratedGradients(FromCaptum):
 
 
 @METHODS.add("gradient_shap")
-class GradientShap(FromCaptum):
+class GradientShap(Sampled):
     r"""What each pixel contributes on the ways from several baselines: integrated gradients, in expectation.
 
     .. math:: M_{hw} = \mathbb{E}_{b, t} \sum_c (x_{chw} - b_{chw})
@@ -106,19 +96,20 @@ class GradientShap(FromCaptum):
         - map: ``(N, 1, H, W)``, or the layer's ``(N, 1, h, w)``; signed; unit: score.
         - the baselines are zero, the example's mean colour and the blurred example, each as likely as the others.
         - the sum over the map is ``S(x)`` minus the mean score of the baselines in expectation; a sample is off.
-        - an example gets the same samples alone and in a batch: those of ``seed``.
+        - sample ``k`` follows from ``seed`` and ``k`` alone: the same for every example, at any ``batch_size``.
 
-    Cost: ``n_samples`` forward and backward passes, and one forward pass.
+    Cost: ``n_samples`` forward and backward passes, and one forward pass; at a layer ``n_samples`` forward passes more.
 
     Args:
         model: see `Attribution`.
         layer: explain this layer's activations instead of the inputs.
-        baselines: several of `resolve_baseline`'s forms, a Tensor ``(B, C, H, W)`` such as a batch of other images, or
-            a function of the input that gives one.
+        baselines: one of `resolve_baseline`'s forms or a list of them, a Tensor ``(B, C, H, W)`` such as a batch of
+            other images, or a function of the input that gives one. Without two axes of locations nothing is blurred.
         n_samples: pairs of a baseline and a point on the way, >= 1.
         batch_size: rows in one pass, >= 1; it bounds the memory.
+        multiply_by_inputs: whether gradients are multiplied by ``x - b``.
         seed: same seed, same map; the global random states are not touched.
-        options: of Captum's class and of `FromCaptum`.
+        options: ``channels`` and ``absolute``, see `FromCaptum`.
 
     Example:
         >>> GradientShap(model).attribute(x, target=3).shape
@@ -129,32 +120,45 @@ class GradientShap(FromCaptum):
         baselines is eq. 3 of Erion, Janizek, Sturmfels, Lundberg, Lee, Nature Machine Intelligence 3, 2021.
     """
 
-    captum_class = captum.attr.GradientShap
-    together = 1
-
     def __init__(
         self,
         model: Callable[..., Any],
         layer: str | nn.Module | None = None,
         *,
-        baselines: Sequence[Baseline] | Tensor | Callable[..., Any] = BASELINES,
+        baselines: Several = usual,
         n_samples: int = 20,
         batch_size: int = 32,
+        multiply_by_inputs: bool = True,
         seed: int = 0,
         **options: Any,
     ) -> None:
-        self.batch_size = checks.integer("batch_size", batch_size, 1)
-        options["n_samples"] = checks.integer("n_samples", n_samples, 1)
-        super().__init__(model, layer, baselines=baselines, seed=seed, **options)
+        super().__init__(model, layer, n_samples=n_samples, batch_size=batch_size, seed=seed, **options)
+        self.baselines = baselines
+        self.multiply_by_inputs = checks.boolean("multiply_by_inputs", multiply_by_inputs)
 
-    def _given(self, query: Query, rows: Tensor) -> dict[str, Any]:
-        return {**self.given, "baselines": several(self.given["baselines"], query, rows)}
+    @property
+    def multiplies_by_inputs(self) -> bool:  # noqa: D102
+        return self.multiply_by_inputs
 
-    def _ask(self, method: Any, inputs: Any, rows: Tensor, options: dict[str, Any]) -> Any:
-        """As many samples at a time as fit; Captum takes all at once."""
-        n, found = options["n_samples"], []
-        for start in range(0, n, self.batch_size):
-            share = min(self.batch_size, n - start)
-            part = super()._ask(method, inputs, rows, {**options, "n_samples": share})
-            found.append([m * (share / n) for m in (part if isinstance(part, tuple) else (part,))])
-        return tuple(torch.stack(items).sum(0) for items in zip(*found, strict=True))
+    def _terms(self, query: Query, row: Tensor, sources: Sequence[np.random.Generator]) -> tuple[Tensor, ...]:
+        inputs = tuple(x[row] for x in query.inputs)
+        several = distribution(self.baselines, inputs)
+        chosen = [int(source.integers(len(several[0]))) for source in sources]
+        starts = tuple(b[chosen] for b in several)
+        way = [source.random() for source in sources]
+        points = tuple(b + drawn(way, b).reshape(-1, *[1] * (b.ndim - 1)) * (x - b)
+                       for x, b in zip(inputs, starts, strict=True))  # fmt: skip
+        slopes = self._slopes(query, row, points)
+        if not self.multiply_by_inputs:
+            return slopes
+        return tuple(g * d for g, d in zip(slopes, self._differences(query, row, starts), strict=True))
+
+    @staticmethod
+    def _differences(query: Query, row: Tensor, starts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """How far the example ``row (1,)``, or its activation at the layer, is from each of the baselines."""
+        if query.layer is None:
+            return tuple(x[row] - b for x, b in zip(query.inputs, starts, strict=True))
+        with torch.no_grad():
+            extra = query.extra_rows(row.expand(len(starts[0])))
+            _, acts = query.run(tuple(b.clone() for b in starts), query.layer, extra=extra)
+        return (query.clean.acts[query.layer][row] - acts[query.layer],)

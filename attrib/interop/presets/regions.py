@@ -15,10 +15,9 @@ from attrib.core import Baseline, Query, resolve_baseline
 from attrib.core.masking.superpixels import superpixels
 from attrib.core.reduce import Channels
 from attrib.errors import LayerError
+from attrib.interop.forms import Regions
 from attrib.interop.wrapped import FromCaptum, layout_at
 from attrib.registry import METHODS
-
-Regions = Tensor | tuple[Tensor, ...] | Callable[..., Tensor | tuple[Tensor, ...]]
 
 
 class RegionMethod(FromCaptum):
@@ -74,9 +73,9 @@ class FeatureAblation(RegionMethod):
 
     captum_class = captum.attr.FeatureAblation
 
-    def _given(self, query: Query, rows: Tensor) -> dict[str, Any]:
+    def _options(self, query: Query, rows: Tensor) -> dict[str, Any]:
         if query.layer is None:
-            return self.given
+            return super()._options(query, rows)
         act = query.clean.acts[query.layer]
         layout = layout_at(query, act)
         if layout is None:
@@ -85,7 +84,7 @@ class FeatureAblation(RegionMethod):
         locations = torch.arange(prod(sizes), device=act.device).reshape(sizes)
         left = {k: v for k, v in self.given.items() if k not in ("feature_mask", "baselines")}
         hidden = resolve_baseline(self.given["baselines"], act).expand_as(act)[rows]
-        return {**left, "layer_mask": locations, "layer_baselines": hidden}
+        return {**self._accepted(query, left), "layer_mask": locations, "layer_baselines": hidden}
 
 
 @METHODS.add("shapley_sampling")
