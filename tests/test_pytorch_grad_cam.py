@@ -68,6 +68,51 @@ def test_a_trained_network_gets_the_same_maps(name: str, layer: str) -> None:
 
 
 @data.needs_data
+@pytest.mark.parametrize("layer", ["layer3", "layer1"])
+def test_a_trained_network_gets_the_same_ablation_cam_but_for_the_score_it_divides_by(layer: str) -> None:
+    net = realnets.load("resnet20_cifar10")
+    x, labels = net.batch(2)
+    raw, _ = theirs(peer.AblationCAM, net.model, layer, x, [Scaled(label) for label in labels.tolist()])
+    with torch.no_grad():
+        score = net.model(x)[range(2), labels].reshape(-1, 1, 1, 1)
+    maps = METHODS["ablationcam"](net.model, layer, relu=False).attribute(x, labels)
+    assert_close(maps / score, raw, rtol=0, atol=1e-5 * float(raw.abs().max()))
+
+
+@data.needs_data
+def test_a_trained_network_gets_the_same_score_cam_at_a_layer_as_large_as_the_input_only() -> None:
+    net = realnets.load("resnet20_cifar10")
+    x, labels = net.batch(2)
+    apart = {}
+    for layer in ("layer1", "layer3"):
+        raw, _ = theirs(peer.ScoreCAM, net.model, layer, x, [Scaled(label) for label in labels.tolist()])
+        maps = METHODS["scorecam"](net.model, layer, relu=False).attribute(x, labels)
+        apart[layer] = float((maps - raw).abs().max() / raw.abs().max())
+    assert apart["layer1"] < 1e-5
+    assert 0.05 < apart["layer3"] < 0.2  # it resizes with aligned corners
+
+
+@data.needs_data
+@pytest.mark.parametrize("gradient", [False, True], ids=["EigenCAM", "EigenGradCAM"])
+def test_a_trained_network_gets_the_same_eigen_cam_once_means_are_subtracted_but_for_the_sign(gradient: bool) -> None:
+    net = realnets.load("resnet20_cifar10")
+    x, labels = net.batch(2)
+    kind = peer.EigenGradCAM if gradient else peer.EigenCAM
+    raw, _ = theirs(kind, net.model, "layer3", x, [Scaled(label) for label in labels.tolist()])
+    with METHODS["gradcam"](net.model, "layer3").asking(x, labels) as query:
+        found = query.gradient("layer3")
+    act = found.act[0] * found.grad[0] if gradient else found.act[0]
+    ours = METHODS["eigencam"](net.model, "layer3", gradient=gradient, relu=False).attribute(x, labels)
+    for one, other, values in zip(raw[:, 0].double(), ours[:, 0].double(), act.flatten(2).double(), strict=True):
+        places = values.T  # (places, channels)
+        centred = places - places.mean(0)
+        for expected, plain in ((one, centred), (other, places)):
+            first = (plain @ torch.linalg.svd(plain, full_matrices=False).Vh[0]).reshape(expected.shape)
+            sign = (first * expected).sum().sign()
+            assert_close(sign * first, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+@data.needs_data
 def test_its_grad_cam_plus_plus_adds_a_constant_that_outweighs_small_gradients() -> None:
     net = realnets.load("resnet18")
     x, labels = net.batch(2)
