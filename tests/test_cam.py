@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from attrib import CAM, METHODS, ClassScore, GradCAM, Occlusion, Predicted, Saliency, attribute_all, class_maps
 from attrib.core import count
-from attrib.errors import InputError, LayerError, ShapeError, TargetError
+from attrib.errors import InputError, ShapeError, TargetError
 from tests import data, nets, realnets
 
 X = nets.batch(3, 8, 6)
@@ -45,20 +45,6 @@ class FunctionalReLU(nn.Module):
         x = F.adaptive_avg_pool2d(F.relu(self.features(x), inplace=True), 1)
         out: Tensor = self.fc(x.flatten(1) if isinstance(self.fc, nn.Linear) else x)
         return out.flatten(1)
-
-
-class Head(nn.Module):
-    """A convolution, something, and the scores."""
-
-    def __init__(self, head: Any, width: int = 6) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 6, 3)
-        self.head = head
-        self.fc = nn.Linear(width, nets.CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc(self.head(self.conv(x)))
-        return out
 
 
 EXACT: dict[str, tuple[Any, str]] = {
@@ -102,32 +88,6 @@ def test_another_function_of_the_scores_is_explained_to_first_order() -> None:
     each = torch.cat([CAM(GAP).attribute(X, c) for c in range(nets.CLASSES)], 1)
     expected = each[:, 1] - torch.einsum("nc,nchw->nhw", p, each)
     assert_close(maps[:, 0], expected)
-
-
-@pytest.mark.parametrize(
-    ("model", "layer", "says"),
-    [
-        (lambda: Head(nn.Flatten(), 6 * 6 * 4), None, r"layer 'conv' \(6, 6, 4\): behind it run head \(Flatten\), fc"),
-        (lambda: Head(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten()), 24), None, r"head.0 \(AdaptiveAvgPool2d\)"),
-        (lambda: Head(nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())), None, "AdaptiveMaxPool2d"),
-        (
-            lambda: Head(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(6))),
-            None,
-            r"head.2 \(LayerNorm\), fc \(Linear\)",
-        ),
-        (lambda: Head(lambda x: x.square().mean((2, 3)).sqrt()), None, r"behind it run fc \(Linear\)"),
-        (lambda: nets.make("module"), "pool", "layer 'pool'.*behind it run conv2"),
-    ],
-)
-def test_a_network_without_such_a_head_is_refused_with_what_it_has(model: Any, layer: str | None, says: str) -> None:
-    with pytest.raises(LayerError, match=f"CAM needs scores.*{says}.*or use GradCAM"):
-        CAM(nets.fill(model()), layer).attribute(X, 2)
-
-
-def test_scores_that_are_not_a_matrix_are_refused() -> None:
-    model = nets.fill(nets.Packed(lambda out: {"out": out}))
-    with pytest.raises(LayerError, match="CAM needs scores"):
-        CAM(model).attribute(X, lambda out: out["out"][:, 1])
 
 
 # --- several classes

@@ -176,8 +176,12 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
         """Address of the layer that a call with ``layer`` explains; one to be found takes a forward pass."""
         address = self._address(layer) or self.layer
         if address == "auto" or (address is None and self.needs_layer):
-            address = auto_layer(self.model, tensors, extra)
+            address = self.find_layer(tensors, extra)
         return address
+
+    def find_layer(self, tensors: tuple[Tensor, ...], extra: tuple[Any, ...] = ()) -> str:
+        """Address of the layer that ``"auto"`` means, the last spatial one; runs inside `frozen`."""
+        return auto_layer(self.model, tensors, extra)
 
     def _refuse_unbatched(self, tensors: tuple[Tensor, ...]) -> None:
         module = module_of(self.model)

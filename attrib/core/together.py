@@ -8,7 +8,6 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from torch import Tensor
 
 from attrib.core.attribution import Attribution, Inputs
-from attrib.core.network.layers import auto_layer
 from attrib.core.objectives.objective import Objective
 from attrib.core.objectives.targets import as_objective
 from attrib.core.query import Clean, Query
@@ -139,11 +138,12 @@ def _checked(methods: Mapping[Label, Attribution]) -> Attribution:
 
 
 def _layers(methods: Mapping[Label, Attribution], query: Query) -> dict[Label, str | None]:
-    """Where each method looks; "auto" is resolved once."""
+    """Where each method looks; "auto" is resolved once for all that mean the same by it."""
     layers: dict[Label, str | None] = {}
-    found: str | None = None
+    found: dict[object, str] = {}
     for label, method in methods.items():
         layers[label] = method.layer
         if method.layer == "auto" or (method.layer is None and method.needs_layer):
-            layers[label] = found = found or auto_layer(query.model, query.inputs, query.extra)
+            kind = type(method).find_layer
+            found[kind] = layers[label] = found.get(kind) or method.find_layer(query.inputs, query.extra)
     return layers

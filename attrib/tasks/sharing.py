@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from attrib.core import Objective, Query, frozen
-from attrib.core.network.layers import auto_layer
 from attrib.core.together import Together
 from attrib.report.records import Asked, Spent
 from attrib.tasks.measure import Meter, measured
@@ -92,11 +91,11 @@ class Sharing:
 
     def _settle(self, x: Tensor) -> None:
         """Find the layer of methods with "auto" once; where there is none, each of them says so when it runs."""
-        waiting = [runner for runner in self.runners if runner.layer == "auto"]
-        with suppress(Exception), frozen(self.network.model):
-            found = auto_layer(self.network.model, (x,)) if waiting else None
-            for runner in waiting:
-                runner.layer = found
+        found: dict[object, str] = {}
+        for runner in (runner for runner in self.runners if runner.layer == "auto"):
+            kind = type(runner.method).find_layer  # methods may mean different layers by it
+            with suppress(Exception), frozen(self.network.model):
+                found[kind] = runner.layer = found.get(kind) or runner.method.find_layer((x,))
 
     def _together(self, x: Tensor, objectives: Sequence[Objective]) -> tuple[Together[str], Meter]:
         known = {one.label: (one.method, one.layer) for one in self.runners if one.layer != "auto"}
