@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,58 @@ def test_random_regions_have_the_area_of_the_object_and_say_how_much_of_it_they_
     assert any(torch.equal(one, want) for one in moved)  # the same shape
 
 
+def test_an_example_gets_the_same_answer_alone_and_in_any_batch() -> None:
+    model = nets.make("module", DOUBLE)
+    both = object_context(model, X, MASK, TARGETS, regions=6)
+    for i in range(2):
+        alone = object_context(model, X[i : i + 1], MASK[i], TARGETS[i], regions=6)
+        assert torch.equal(alone.overlap[0], both.overlap[i])
+        torch.testing.assert_close(alone.random_hidden[0], both.random_hidden[i], **EXACT)
+    some = object_context(model, X, MASK, TARGETS, regions=3)
+    assert torch.equal(some.overlap, both.overlap[:, :3])
+
+
+def test_a_stripe_is_never_left_where_it_was_though_most_sideways_steps_would() -> None:
+    stripe = torch.zeros(8, 7, dtype=torch.bool)
+    stripe[3:7] = True
+    model = nets.make("module", DOUBLE)
+    found = object_context(model, X, stripe, 1, regions=49)  # 7 steps up or down, 7 steps sideways
+    assert float(found.overlap.max()) < 1
+    with pytest.raises(InputError, match="regions must be at most 49, the steps that move this mask; got 50"):
+        object_context(model, X, stripe, 1, regions=50)
+
+
+def test_the_ratio_is_what_the_object_costs_per_what_its_context_costs() -> None:
+    class Sees(torch.nn.Module):
+        """Three for the object's corner, two for another one; nothing for the rest."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return 3 * x[:, :1, 2, 1] + 2 * x[:, :1, 0, 6]
+
+    x = torch.ones(2, 1, 8, 7, dtype=DOUBLE)
+    x[1, 0, 0, 6] = 0
+    found = object_context(Sees(), x, MASK[0], 0, baseline=0.0, score="logit")
+    assert found.ratio[0].item() == pytest.approx(1.5)
+    assert found.ratio[1].isnan()  # nothing is lost with the context
+    rows = found.table()
+    assert rows[0]["object / context"] == pytest.approx(1.5)
+    assert str(found).splitlines()[-1].split()[-1] == "3"  # 3 and 3 are lost, and 2 and 0
+
+
+def test_half_precision_knows_areas_and_shares() -> None:
+    x = torch.ones(1, 1, 40, 40, dtype=torch.bfloat16)
+    mask = torch.zeros(40, 40, dtype=torch.bool)
+    mask[:17, :31] = True
+    found = object_context(torch.nn.Flatten(), x, mask, 3, regions=2, score="logit")
+    assert found.area.item() == pytest.approx(17 * 31 / 1600)
+    assert ((found.overlap * 17 * 31).round() / (17 * 31) - found.overlap).abs().max() < 1e-6
+
+
+def test_probabilities_that_would_be_squashed_again_are_told() -> None:
+    with pytest.warns(UserWarning, match="score='probability' takes a softmax of the outputs"):
+        object_context(torch.nn.Sequential(nets.make("module", DOUBLE), torch.nn.Softmax(1)), X, MASK, 1)
+
+
 def test_places_depend_on_the_seed_alone_and_not_on_torchs_random_state() -> None:
     model = nets.make("module", DOUBLE)
     state = torch.random.get_rng_state()
@@ -112,6 +165,7 @@ def test_the_table_has_a_row_for_each_example_and_prints_their_mean() -> None:
     assert [row["random hidden"] for row in rows] == pytest.approx(found.random_hidden.mean(1).tolist())
     lines = str(found).splitlines()
     assert [line.split()[0] for line in lines] == ["example", "0", "1", "mean"]
+    assert "object / context" in lines[0]
     assert float(lines[-1].split()[2]) == pytest.approx(float(found.clean.mean()), rel=1e-2)
     torch.testing.assert_close(found.object_cost, found.random_hidden.mean(1) - found.object_hidden)
 
@@ -133,6 +187,8 @@ def test_masks_and_targets_that_make_no_sense_are_refused() -> None:
         object_context(model, X, MASK, 7)
     with pytest.raises(ShapeError, match="inputs must have shape"):
         object_context(model, X[:, :, 0], MASK)
+    with pytest.raises(ShapeError, match="inputs must be one Tensor; got 2"):
+        object_context(model, (X, X), MASK)  # type: ignore[arg-type]
 
 
 def on_photos(name: str, count: int) -> tuple[realnets.RealNet, Tensor, Tensor, list[int]]:
@@ -144,12 +200,33 @@ def on_photos(name: str, count: int) -> tuple[realnets.RealNet, Tensor, Tensor, 
     return net, x[fits], masks[fits], [photo.target for photo, fit in zip(photos, fits.tolist(), strict=True) if fit]
 
 
+def untrained(model: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """A copy whose weights are the same numbers in another order."""
+    model, source = deepcopy(model), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            order = torch.randperm(weight.numel(), generator=source)
+            weight.copy_(weight.flatten()[order].reshape(weight.shape))
+    return model
+
+
+def looks_at_the_object(model: Any, x: Tensor, masks: Tensor, targets: list[int], baseline: Any) -> bool:
+    found = object_context(model, x, masks, targets, baseline=baseline, regions=4, score="logit")
+    return float(found.object_cost.mean()) > 0 and int((found.object_cost > 0).sum()) > 0.7 * len(x)
+
+
 @data.needs_data
 @pytest.mark.parametrize("baseline", ["mean", "zero"])
 @pytest.mark.parametrize("name", ["mobilenet_v1_025_128", "resnet18"])
 def test_trained_nets_lose_more_with_the_object_than_with_as_much_elsewhere(name: str, baseline: Any) -> None:
     net, x, masks, targets = on_photos(name, 12)
-    found = object_context(net.model, x, masks, targets, baseline=baseline, regions=4, score="logit")
     assert len(x) >= 10
-    assert float(found.object_cost.mean()) > 0
-    assert int((found.object_cost > 0).sum()) > 0.7 * len(x)
+    assert looks_at_the_object(net.model, x, masks, targets, baseline)
+
+
+@data.needs_data
+@pytest.mark.parametrize("baseline", ["mean", "zero"])
+def test_untrained_nets_do_not_pass_for_trained_ones(baseline: Any) -> None:
+    net, x, masks, targets = on_photos("mobilenet_v1_025_128", 12)
+    for seed in range(3):
+        assert not looks_at_the_object(untrained(net.model, seed), x, masks, targets, baseline)

@@ -16,7 +16,7 @@ from attrib.analysis import occlusion_maps
 from attrib.core import Given, Query, as_objective, count, frozen, sweep
 from attrib.core.masking.masks import Windows
 from attrib.core.objectives.watched import MostProbable
-from attrib.errors import InputError, LayerError, TargetError
+from attrib.errors import InputError, LayerError, ShapeError, TargetError
 from tests import nets
 from tests.incremental import watched
 from tests.oracles import occlusion_maps as oracle
@@ -248,6 +248,24 @@ def test_the_last_spatial_layer_is_watched_unless_another_is_named() -> None:
     assert named.layer == "pool"
 
 
+@pytest.mark.parametrize("classes", [[0, 4], (0, 4), torch.tensor([0, 4]), np.array([0, 4]), {4: "", 0: ""}])
+def test_further_classes_are_keyed_by_plain_numbers_however_they_are_given(classes: Any) -> None:
+    found = occlusion_maps(nets.make("module", DOUBLE), X, 1, layer="conv2", window=4, classes=classes)
+    assert {type(index) for index in found.classes} == {int}
+    assert set(found.classes) == set(found.clean.classes) == {0, 4}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_probabilities_that_would_be_squashed_again_are_told(dtype: torch.dtype) -> None:
+    ends_in_softmax = nn.Sequential(nets.make("module", dtype), nn.Softmax(1))
+    x, how = X.to(dtype), {"layer": "0.conv2", "window": 4}
+    with pytest.warns(UserWarning, match="score='probability' takes a softmax .* probabilities already.*score='logit'"):
+        occlusion_maps(ends_in_softmax, x, 1, **how)  # type: ignore[arg-type]
+    found = occlusion_maps(ends_in_softmax, x, 1, score="logit", **how)  # type: ignore[arg-type]
+    plain = occlusion_maps(ends_in_softmax[0], x, 1, layer="conv2", window=4)
+    torch.testing.assert_close(found.score, plain.score, rtol=float(torch.finfo(dtype).eps) * 4, atol=1e-7)
+
+
 def test_what_cannot_be_asked_is_refused() -> None:
     model = nets.make("module", DOUBLE)
     with pytest.raises(TargetError, match=r"channel must lie in \[0, 5\] for layer 'conv2'.*got \[6\]"):
@@ -258,6 +276,25 @@ def test_what_cannot_be_asked_is_refused() -> None:
         occlusion_maps(model, X, 1, layer="conv2", classes=[5])
     with pytest.raises(InputError, match="class index must be an integer >= 0"):
         occlusion_maps(model, X, 1, classes=[-1])
+    for classes in (3, None, torch.tensor(3)):
+        with pytest.raises(
+            InputError, match=r"classes must be a sequence of class numbers; got .*One goes into a list"
+        ):
+            occlusion_maps(model, X, 1, classes=classes)  # type: ignore[arg-type]
+    for wrong in ("dog", [True], [1.0], torch.tensor([1.0])):
+        with pytest.raises(InputError, match="class index must be an integer >= 0"):
+            occlusion_maps(model, X, 1, classes=wrong)  # type: ignore[arg-type]
+    for channel in (1.5, True, "a", torch.tensor([1.5, 2.0]), [True, False]):
+        with pytest.raises(TargetError, match="channel must hold whole numbers"):
+            occlusion_maps(model, X, 1, layer="conv2", channel=channel)  # type: ignore[arg-type]
+    with pytest.raises(
+        ShapeError, match=r"inputs must be one Tensor; got 2\. Pass the rest as additional_forward_args"
+    ):
+        occlusion_maps(model, (X, X), 1)  # type: ignore[arg-type]
+    with pytest.raises(
+        TargetError, match=r"needs two outputs or more; the model gives one\. If that is the log-odds z"
+    ):
+        occlusion_maps(nn.Sequential(model, nn.Linear(5, 1).double()), X, 0)
     with pytest.raises(LayerError, match="no layer 'conv3'"):
         occlusion_maps(model, X, 1, layer="conv3")
     with pytest.raises(LayerError, match="must be spatial"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attrib import checks
+from attrib.analysis.occlusion.asking import ask, warn_of_shares
 from attrib.core.masking.baseline import Baseline
 from attrib.core.masking.masks import Windows
 from attrib.core.masking.options import check_options
@@ -17,11 +18,12 @@ from attrib.core.masking.placed import overlap_mean, places
 from attrib.core.network.frozen import frozen
 from attrib.core.network.layers import auto_layer, resolve, unwrap
 from attrib.core.objectives.objective import ClassScore, Objective, Space
-from attrib.core.objectives.targets import as_objective
+from attrib.core.objectives.outputs import whole
 from attrib.core.objectives.watched import MostProbable, Total, strongest
 from attrib.core.query import Query
 from attrib.core.reduce import widened
 from attrib.core.sweeps.perturb import sweep
+from attrib.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +116,7 @@ def occlusion_maps(  # noqa: PLR0913  the paper's settings, and how they run
     *,
     layer: str | nn.Module | None = None,
     channel: int | Sequence[int] | Tensor | None = None,
-    classes: Sequence[int] = (),
+    classes: Iterable[int] = (),
     window: int | tuple[int, ...] | None = None,
     stride: int | tuple[int, ...] | None = None,
     edge: Literal["full", "cut"] = "full",
@@ -129,8 +131,10 @@ def occlusion_maps(  # noqa: PLR0913  the paper's settings, and how they run
         - the maps hold values *under* occlusion, small where the picture is needed; ``drop`` turns the score round.
         - the channel is the one with the largest total activation over all places of ``layer`` in the clean input, and
           the same for all positions; the paper says "strongest response".
-        - the most probable class is decided anew at every position, the target once, on the clean input.
+        - the most probable class is decided anew at every position, the target once, on the clean input. A model with
+          one output has no label map and is refused.
         - ``baseline="mean"``: the square has the mean colour of each picture.
+        - of a model in half precision all maps are float32: the numbers of classes, totals and means are exact.
 
     Cost: one forward pass per window position and example, plus one; no gradient. ``layer=None`` takes one more. A
     model that can be replayed runs three times itself, and of all other passes only what a window can change is
@@ -160,25 +164,33 @@ def occlusion_maps(  # noqa: PLR0913  the paper's settings, and how they run
         Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2 and figure 7,
         columns b, d and e.
     """
-    (x,) = checks.batch(inputs)
-    bare, extra = unwrap(model), checks.arguments(additional_forward_args)
+    bare, numbers = unwrap(model), _numbers(classes)
     options = dict(check_options(options))  # type: ignore[arg-type]
-    goals: list[Objective] = [ClassScore(checks.integer("class index", index, 0), score) for index in classes]
     with frozen(bare):
-        asked = Query(bare, (x.detach(),), as_objective(target).in_space(score), None, extra)
+        asked = ask(bare, inputs, target, score, additional_forward_args)
         windows = Windows.usual(places(asked)[0].size, window, stride, edge)
-        at = auto_layer(bare, asked.inputs, extra) if layer is None else resolve(bare, layer)
+        at = auto_layer(bare, asked.inputs, asked.extra) if layer is None else resolve(bare, layer)
         query = replace(asked, layer=at)
-        total = _total(query, at, None if channel is None else torch.as_tensor(channel))
-        goals = [MostProbable(), total, *goals]
-        values = _swept(query, windows, goals, {"baseline": baseline, **options})
-        clean = [query.clean.score, *_clean(query, goals)]
-    grids = [one.T.reshape(len(x), *windows.grid).contiguous() for one in values]
-    return OcclusionMaps(
-        *(grids[0], grids[1].long(), grids[2], dict(zip(classes, grids[3:], strict=True))),
-        CleanValues(clean[0], clean[1].long(), clean[2], dict(zip(classes, clean[3:], strict=True))),
-        *(total.channel, at, windows),
-    )
+        warn_of_shares(query, score)
+        total = _total(query, at, None if channel is None else whole("channel", channel, 0, 1))
+        goals: _Goals = {"label": MostProbable(), "feature": total}
+        goals |= {number: ClassScore(number, score) for number in numbers}
+        found = _named(_swept(query, windows, goals, {"baseline": baseline, **options}))
+        clean = CleanValues(**_named(_clean(query, goals)))
+    return OcclusionMaps(**found, clean=clean, channel=total.channel, layer=at, windows=windows)
+
+
+_Goals = dict[str | int, Objective]  # a number stands for a further class
+
+
+def _numbers(classes: Iterable[int]) -> list[int]:
+    try:
+        given = list(classes)
+    except TypeError:
+        raise InputError(
+            f"classes must be a sequence of class numbers; got {classes!r}. One goes into a list."
+        ) from None
+    return [checks.integer("class index", index, 0) for index in given]
 
 
 def _total(query: Query, at: str, channel: Tensor | None) -> Total:
@@ -187,15 +199,25 @@ def _total(query: Query, at: str, channel: Tensor | None) -> Total:
     return Total(at, layout, strongest(at, layout.maps(act), channel))
 
 
-def _swept(query: Query, windows: Windows, goals: Sequence[Objective], how: dict[str, Any]) -> Tensor:
-    """Scores ``(1 + goals, K, N)`` in the order of the windows."""
-    values = widened(query.clean.score).new_empty(1 + len(goals), len(windows), len(query.x))
-    for positions, score in sweep(query, windows, goals=goals, **how):
-        values[:, positions] = score
-    return values
+def _swept(query: Query, windows: Windows, goals: _Goals, how: dict[str, Any]) -> dict[str | int, Tensor]:
+    """The score and each goal under all windows, ``(N, *grid)`` each."""
+    names: list[str | int] = ["score", *goals]
+    values = widened(query.clean.score).new_empty(len(names), len(windows), len(query.x))
+    for positions, scores in sweep(query, windows, goals=tuple(goals.values()), **how):
+        values[:, positions] = scores
+    grids = values.transpose(1, 2).reshape(len(names), len(query.x), *windows.grid)
+    return dict(zip(names, grids.unbind(), strict=True))
 
 
-def _clean(query: Query, goals: Sequence[Objective]) -> list[Tensor]:
+def _clean(query: Query, goals: _Goals) -> dict[str | int, Tensor]:
+    """The same of the inputs as they are, ``(N,)`` each."""
     output, acts = query.clean.output, query.clean.acts
     with torch.no_grad():
-        return [goal.bind(output, acts)(output, acts) for goal in goals]
+        found = {name: goal.bind(output, acts)(output, acts) for name, goal in goals.items()}
+    return {"score": query.clean.score, **found}
+
+
+def _named(found: dict[str | int, Tensor]) -> dict[str, Any]:
+    """The arguments that `CleanValues` and `OcclusionMaps` share."""
+    classes = {name: values for name, values in found.items() if isinstance(name, int)}
+    return {"score": found["score"], "label": found["label"].long(), "feature": found["feature"], "classes": classes}

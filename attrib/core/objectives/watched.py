@@ -24,6 +24,11 @@ class MostProbable(Objective):
         if not isinstance(output, Tensor) or output.ndim != 2:
             got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise TargetError(f"the most probable class needs an output of shape (N, C); the model gives {got}.")
+        if output.shape[1] == 1:
+            raise TargetError(
+                "the most probable class needs two outputs or more; the model gives one. If that is the log-odds z of "
+                "a yes, wrap the model to return torch.cat([torch.zeros_like(z), z], 1): no is class 0, yes class 1."
+            )
         return output.argmax(1)
 
 
