@@ -40,6 +40,7 @@ AT_LAYERS = [name for name in PRESETS if METHODS[name].takes_layer]
 REGIONS = ("feature_ablation", "kernel_shap", "lime", "shapley_sampling")
 NOISY = ("smoothgrad", "smoothgrad_squared", "vargrad")
 X = nets.batch(2, 8, 6)
+OTHERS = nets.batch(5, 8, 6, seed=9)
 
 
 def quick(name: str) -> Any:
@@ -289,17 +290,63 @@ def test_convention_contributions_add_up_to_the_difference_from_the_usual_baseli
     assert_close(maps.sum((1, 2, 3)), difference(model, X, 2, *usual(X)), **loose)
 
 
+GIVEN: dict[str, tuple[Any, Any]] = {
+    "a name": ("mean", lambda x: [x.mean((2, 3), keepdim=True)]),
+    "a number": (0.5, lambda x: [torch.full_like(x, 0.5)]),
+    "colours": (torch.tensor([0.1, 0.2, 0.3])[:, None, None], lambda x: [torch.tensor([0.1, 0.2, 0.3])[:, None, None]]),
+    "one image": (OTHERS[:1], lambda _: [OTHERS[:1]]),
+    "images": (OTHERS, lambda _: list(OTHERS.split(1))),
+    "a function": (lambda x: x.flip(3), lambda x: [x.flip(3)]),
+    "a function of several": (lambda x: torch.cat([x.flip(3), x.flip(2)]), lambda x: [x.flip(3), x.flip(2)]),
+    "forms": (["zero", 1.0, lambda x: x.flip(3)], lambda x: [torch.zeros_like(x), torch.ones_like(x), x.flip(3)]),
+}
+
+
+@pytest.mark.parametrize("given", GIVEN)
+def test_several_baselines_may_be_a_form_or_many_a_batch_of_images_or_a_function(given: str) -> None:
+    model, (baselines, meant) = nets.fill(Modules()), GIVEN[given]
+    due = torch.cat([difference(model, x, 2, *meant(x)) for x in X.split(1)])
+    maps = METHODS["deeplift_shap"](model, baselines=baselines).attribute(X, 2)
+    assert_close(maps.sum((1, 2, 3)), due, rtol=1e-4, atol=1e-5)
+    maps = METHODS["gradient_shap"](model, baselines=baselines, n_samples=400, batch_size=400).attribute(X, 2)
+    assert_close(maps.sum((1, 2, 3)), due, rtol=0.1, atol=0.05)
+
+
 @pytest.mark.parametrize("name", ["gradient_shap", "deeplift_shap"])
-def test_several_baselines_may_be_our_forms_a_batch_of_images_or_a_function(name: str) -> None:
-    model, others = nets.fill(Modules()), nets.batch(5, 8, 6, seed=9)
-    sums = {}
-    turned = lambda x: torch.cat([x.flip(3), x.flip(2)])  # noqa: E731
-    for kind, given in {"forms": ("zero", 1.0), "images": others, "function": turned}.items():
-        sums[kind] = METHODS[name](model, baselines=given).attribute(X, 2).sum((1, 2, 3))
-    assert len({tuple(s.tolist()) for s in sums.values()}) == 3
-    if name == "deeplift_shap":
-        assert_close(sums["images"], difference(model, X, 2, *others), rtol=1e-4, atol=1e-5)
-        assert_close(sums["function"], difference(model, X, 2, X.flip(3), X.flip(2)), rtol=1e-4, atol=1e-5)
+def test_baselines_that_are_none_are_refused_by_name(name: str) -> None:
+    for wrong, message in (([], "at least one; got none"), (OTHERS[:, :2], r"\(B, 3, 8, 6\); got \(5, 2, 8, 6\)"),
+                           (("zer",), "baseline must be one of"), ("zer", "baseline must be one of"),
+                           (lambda x: (x, x), "one Tensor for each of 1 inputs; got 2")):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            METHODS[name](nets.fill(Modules()), baselines=wrong).attribute(X, 2)
+
+
+@pytest.mark.parametrize(("axes", "kinds"), [(0, 1), (1, 2), (3, 2)])
+@pytest.mark.parametrize("name", ["gradient_shap", "deeplift_shap"])
+def test_the_usual_baselines_are_those_that_the_input_can_have(name: str, axes: int, kinds: int) -> None:
+    model = nets.fill(Signals(axes)) if axes else nets.fill(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 5)))
+    x = torch.rand(2, 2, *[6] * axes)
+    expected = ["zero", "mean"][:kinds]
+    maps, same = (METHODS[name](model, **b).attribute(x, 2) for b in ({}, {"baselines": expected}))
+    assert_close(maps, same)
+
+
+class TwoModules(nets.TwoInputs):
+    """Two inputs, and activations that are modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = Modules(), Modules()
+
+
+@pytest.mark.parametrize("name", ["gradient_shap", "deeplift_shap"])
+def test_several_inputs_have_baselines_each(name: str) -> None:
+    model, x = nets.fill(TwoModules()), (X, X.flip(2))
+    maps = METHODS[name](model, baselines=["zero", "mean"]).attribute(x, 2)
+    each = METHODS[name](model, baselines=lambda a, b: tuple(torch.cat([0 * t, t.mean((2, 3), keepdim=True) + 0 * t])
+                                                           for t in (a, b))).attribute(x, 2)  # fmt: skip
+    for one, other in zip(maps, each, strict=True):
+        assert_close(one, other)
 
 
 RANDOM = ("gradient_shap", "kernel_shap", "lime", "shapley_sampling", *NOISY)
@@ -540,6 +587,52 @@ def test_a_picture_without_edges_gets_regions_all_the_same(name: str) -> None:
     assert quick(name)(nets.make("module")).attribute(flat, 2).isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["kernel_shap", "lime"])
+def test_fewer_samples_than_regions_are_told_once(name: str) -> None:
+    model = nets.make("module")
+    with pytest.warns(UserWarning, match=r"has n_samples=4 for 4 regions, too few to tell them apart") as told:
+        METHODS[name](model, feature_mask=four, n_samples=4).attribute(X, 2)
+    assert len(told) == 1
+    METHODS[name](model, feature_mask=four, n_samples=5).attribute(X, 2)  # and no word of five
+    with pytest.warns(UserWarning, match=r"n_samples=1 for 48 regions"):
+        METHODS[name](model, feature_mask=torch.arange(48).reshape(1, 1, 8, 6), n_samples=1).attribute(X, 2)
+
+
+class Signals(nn.Module):
+    """Signals or volumes, by one or three axes of locations."""
+
+    def __init__(self, axes: int) -> None:
+        super().__init__()
+        convolution = nn.Conv1d if axes == 1 else nn.Conv3d
+        self.conv, self.relu, self.fc = convolution(2, 4, 3, padding=1), nn.ReLU(), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc(self.relu(self.conv(x)).flatten(2).mean(2))
+        return out
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+@pytest.mark.parametrize("name", REGIONS)
+def test_signals_and_volumes_need_regions_and_are_told_how_to_give_them(name: str, axes: int) -> None:
+    model, x = nets.fill(Signals(axes)), torch.rand(2, 2, *[6] * axes)
+    for mask in ({}, {"feature_mask": partial(superpixels, n=9)}):
+        with pytest.raises(InputError, match=r"feature_mask must be given.*got \(2, 2, 6.*Pass integer labels"):
+            METHODS[name](model, **mask).attribute(x, 2)
+    halves = (torch.arange(6) >= 3).long().expand(1, 1, *[6] * axes)
+    assert METHODS[name](model, feature_mask=halves).attribute(x, 2).flatten(1).unique(dim=1).shape == (2, 2)
+
+
+@pytest.mark.parametrize("name", REGIONS)
+def test_several_inputs_need_regions_for_each(name: str) -> None:
+    model, x = nets.fill(nets.TwoInputs()), (X, X.flip(2))
+    with pytest.raises(InputError, match=r"feature_mask must be given.*got \(2, 3, 8, 6\), \(2, 3, 8, 6\)"):
+        METHODS[name](model).attribute(x, 2)
+    with pytest.raises(InputError, match=r"feature_mask must be one Tensor for each of 2 inputs; got Tensor"):
+        METHODS[name](model, feature_mask=four(X)).attribute(x, 2)
+    maps = METHODS[name](model, feature_mask=lambda a, b: (four(a), four(b) + 4)).attribute(x, 2)
+    assert [len(m[0].unique()) for m in maps] == [4, 4]
+
+
 def test_without_scikit_image_nothing_is_used_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
     with pytest.raises(MissingDependency, match=r"superpixels needs? skimage.*pip install 'attrib\[analysis\]'"):
@@ -695,6 +788,25 @@ def test_convention_lrp_splits_by_positive_weights_in_all_convolutions_but_the_f
     found = METHODS["lrp"](model, gamma=gamma, channels="none").attribute(x, 0).flatten()
     assert_close(found, relevance, rtol=1e-4, atol=1e-6)
     assert abs(float(found.sum() - score)) > 0.05
+
+
+class Backwards(nn.Module):
+    """The convolution that is defined first runs second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second, self.first = nn.Conv2d(4, 6, 3), nn.Conv2d(3, 4, 3)
+        self.one, self.two, self.flat, self.fc = nn.ReLU(), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc(self.flat(self.two(self.second(self.one(self.first(x))))))
+        return out
+
+
+def test_the_first_convolution_of_lrp_is_the_one_that_runs_first() -> None:
+    model = nets.fill(Backwards())
+    inner = [model.first, model.one, model.second, model.two, model.flat, model.fc]
+    assert_close(METHODS["lrp"](model).attribute(X, 2), METHODS["lrp"](nn.Sequential(*inner)).attribute(X, 2))
 
 
 @pins("lrp", "a module's own")

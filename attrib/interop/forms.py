@@ -84,6 +84,13 @@ def labels(given: Regions, inputs: tuple[Tensor, ...], rows: Tensor) -> tuple[Te
     return tuple(_of(mask, rows, len(inputs[0])) for mask in each)
 
 
+def regions(given: Regions | None, inputs: tuple[Tensor, ...], row: Tensor) -> int:
+    """How many regions the example ``row (1,)`` has; without labels every value is one, as in Captum."""
+    if given is None:
+        return sum(x[0].numel() for x in inputs)
+    return len(torch.unique(torch.cat([mask.flatten() for mask in labels(given, inputs, row)])))
+
+
 def _told(found: Any) -> str:
     return f"{len(found)}" if isinstance(found, tuple) else type(found).__name__
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -62,17 +63,29 @@ class _Differences(FromCaptum):
         if self.tolerance is None or not _linear(query.clean.goal):
             return
         due = (query.clean.score - self._baseline_scores(query)).double()
-        if query.layer is not None and (_missing(due, maps)[0] > self.tolerance).any():
+        off, _, known = _missing(due, maps)
+        if query.layer is not None and (off > self.tolerance * known).any():
             # Past this layer may lead other ways; what the rules do not reach shows at the inputs too.
             whole = replace(query, layer=None)
             maps = self._maps(whole, torch.arange(len(due), device=due.device))
-        off, found = _missing(due, maps)
-        worst = int(off.argmax())
-        if off[worst] > self.tolerance:
+        off, found, known = _missing(due, maps)
+        worst = int((off / known).argmax())
+        if off[worst] > self.tolerance * known[worst]:
             raise RuleError(
-                f"contributions must add up to the difference of scores, {float(due[worst]):.4g}, within "
-                f"{self.tolerance:.0%}; Captum's DeepLift gives {float(found[worst]):.4g} for example {worst}. {_WHY} "
-                f"{_ELSEWHERE} tolerance=None takes the map as it is."
+                f"contributions must add up to the difference of scores, {float(due[worst]):.4g}, give or take "
+                f"{self.tolerance * float(known[worst]):.2g}; Captum's DeepLift gives {float(found[worst]):.4g} for "
+                f"example {worst}. {_WHY} {_ELSEWHERE} tolerance=None takes the map as it is."
+            )
+        self._warn_of_zeros(due, maps)
+
+    def _warn_of_zeros(self, due: Tensor, maps: tuple[Tensor, ...]) -> None:
+        """Zero adds up to zero, whatever the rules reach."""
+        nothing = (due == 0) & torch.stack([(m == 0).flatten(1).all(1) for m in maps]).all(0)
+        if nothing.any():
+            warnings.warn(
+                f"{type(self).__name__}'s map is zero, and the score that of the baseline, for examples "
+                f"{nothing.nonzero().flatten().tolist()}. Is the head untrained, or the example its own baseline?",
+                stacklevel=2,
             )
 
     def due(self, query: Query) -> Tensor | None:
@@ -104,13 +117,13 @@ def _separated(model: Any) -> Iterator[None]:
             handle.remove()
 
 
-def _missing(due: Tensor, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """The share of ``due`` that the sums of ``maps`` miss, and these sums."""
+def _missing(due: Tensor, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """What the sums of ``maps`` miss of ``due``, these sums, and what the miss is measured against."""
     parts = [m.double().flatten(1) for m in maps]
     found = torch.stack([m.sum(1) for m in parts]).sum(0)
     size = torch.stack([m.abs().sum(1) for m in parts]).sum(0)
     # a difference that is small beside what cancels in it is not known to that accuracy
-    return (found - due).abs() / due.abs().maximum(1e-3 * size).clamp(min=1e-12), found
+    return (found - due).abs(), found, due.abs().maximum(1e-3 * size).clamp(min=1e-12)
 
 
 @METHODS.add("deeplift")
@@ -134,7 +147,8 @@ class DeepLift(_Differences):
         layer: explain this layer's activations instead of the inputs. Where they do not add up (other ways lead past
             it), the model is checked at its inputs.
         baselines: see `resolve_baseline`.
-        tolerance: largest share of the difference that may be missing, >= 0; None leaves it unchecked.
+        tolerance: largest share of the difference that may be missing, >= 0, or of a thousandth of all contributions
+            where these cancel; None leaves it unchecked.
         options: of Captum's class and of `FromCaptum`.
 
     Example:
@@ -183,7 +197,8 @@ class DeepLiftShap(_Differences):
             it), the model is checked at its inputs.
         baselines: one of `resolve_baseline`'s forms or a list of them, a Tensor ``(B, C, H, W)`` such as a batch of
             other images, or a function of the input that gives one. Without two axes of locations nothing is blurred.
-        tolerance: largest share of the difference that may be missing, >= 0; None leaves it unchecked.
+        tolerance: largest share of the difference that may be missing, >= 0, or of a thousandth of all contributions
+            where these cancel; None leaves it unchecked.
         options: of Captum's class and of `FromCaptum`.
 
     Example:

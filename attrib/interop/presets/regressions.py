@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,12 +12,29 @@ from captum._utils.models.linear_model import SkLearnRidge
 from torch import Tensor, nn
 
 from attrib import checks
+from attrib.core import Query
+from attrib.interop.forms import regions
 from attrib.interop.presets.regions import RegionMethod
 from attrib.registry import METHODS
 
 
+class _Regression(RegionMethod):
+    """A regression has an answer for any number of samples, also where they cannot tell the regions apart."""
+
+    def _verify(self, query: Query, maps: tuple[Tensor, ...]) -> None:  # noqa: ARG002
+        n_samples, given = self.given["n_samples"], self.given["feature_mask"]
+        examples = torch.arange(len(query.inputs[0]), device=query.inputs[0].device)[:, None]
+        most = max(regions(given, query.inputs, row) for row in examples)
+        if n_samples <= most:
+            warnings.warn(
+                f"{type(self).__name__} has n_samples={n_samples} for {most} regions, too few to tell them apart; the "
+                "map can look right all the same. Take several times as many samples as regions, or fewer regions.",
+                stacklevel=2,
+            )
+
+
 @METHODS.add("kernel_shap")
-class KernelShap(RegionMethod):
+class KernelShap(_Regression):
     r"""What each region adds to the score, on average: Shapley values by one weighted regression.
 
     .. math:: \min_{M} \sum_{z} \pi(z) \Bigl( s(x_z) - s(b) - \sum_r z_r M_r \Bigr)^2, \qquad
@@ -35,7 +53,8 @@ class KernelShap(RegionMethod):
         layer: refused: Captum explains inputs only.
         feature_mask: labels that broadcast to the input, or a function of the input that gives them.
         baselines: what is put in place of a region, see `resolve_baseline`.
-        n_samples: subsets ``z``, >= 1; fewer than there are regions cannot tell them apart.
+        n_samples: subsets ``z``, >= 1; a warning says where they are no more than the regions, which they then cannot
+            tell apart.
         batch_size: rows in one pass, >= 1; it bounds the memory.
         seed: same seed, same map; the global random states are not touched.
         channels: ``"mean"``; ``"none"`` repeats each value for every channel.
@@ -65,7 +84,7 @@ class KernelShap(RegionMethod):
 
 
 @METHODS.add("lime")
-class Lime(RegionMethod):
+class Lime(_Regression):
     r"""The weights of a linear model that imitates the score when regions are hidden at random, near the input.
 
     .. math:: \min_{M, c} \sum_{z} k(z) \Bigl( s(x_z) - c - \sum_r z_r M_r \Bigr)^2 + \alpha \lVert M \rVert^2, \qquad
@@ -85,7 +104,8 @@ class Lime(RegionMethod):
         layer: refused: Captum explains inputs only.
         feature_mask: labels that broadcast to the input, or a function of the input that gives them.
         baselines: what is put in place of a region, see `resolve_baseline`.
-        n_samples: random subsets, >= 1.
+        n_samples: random subsets, >= 1; a warning says where they are no more than the regions, which they then cannot
+            tell apart.
         width: of the kernel, > 0; a small one counts only inputs of which little is hidden.
         alpha: how much large weights are held back, >= 0.
         batch_size: rows in one pass, >= 1; it bounds the memory.

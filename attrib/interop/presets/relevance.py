@@ -38,14 +38,15 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 class LRP(FromCaptum):
     r"""Where the score comes from, handed down layer by layer in proportion to what each input contributed.
 
-    .. math:: R_j = \sum_k \frac{a_j \,(w_{jk} + \gamma w_{jk}^+)}{\epsilon + \sum_{j'} a_{j'} (w_{j'k} + \gamma
-        w_{j'k}^+)}\, R_k
+    .. math:: R_j = \sum_k \frac{a_j \,(w_{jk} + \gamma w_{jk}^+)}{z_k + \epsilon \operatorname{sign} z_k}\, R_k, \qquad
+        z_k = b_k + \sum_j a_j (w_{jk} + \gamma w_{jk}^+)
 
     Convention:
         - map: ``(N, 1, H, W)``, or the layer's ``(N, 1, h, w)``; signed; unit: score.
-        - the rule of convolutions is gamma, but for the first; that of all other layers is epsilon.
+        - the rule of convolutions is gamma, but for the first that runs; that of all other layers is epsilon.
         - with ``gamma=0`` the map of a ReLU network is input x gradient.
-        - biases take relevance away, so the sum over the map is not the score.
+        - biases take relevance away, so the sum over the map is not the score; gamma does not raise them, as in Captum,
+          where Montavon et al. have ``b + gamma * max(b, 0)``.
         - a module's own ``rule`` (Captum's way to choose one) goes before these.
         - a module without a rule, and a function that needs one, are refused with their names.
 
@@ -97,7 +98,8 @@ class LRP(FromCaptum):
             )
         if query.layer is not None:
             self._check_layer(query.layer, modules)
-        with self._ruled(modules):
+        first = next((name for name in seen.modules if isinstance(modules[name], _CONVOLUTIONS)), None)
+        with self._ruled(modules, first):
             return super()._attribute(query)
 
     @staticmethod
@@ -132,17 +134,15 @@ class LRP(FromCaptum):
                 )
 
     @contextmanager
-    def _ruled(self, modules: dict[str, nn.Module]) -> Iterator[None]:
-        """Give every module its rule; `borrowed` takes them away again."""
-        first, given = True, []
+    def _ruled(self, modules: dict[str, nn.Module], first: str | None) -> Iterator[None]:
+        """Give every module its rule, ``first`` being the convolution that runs first; take the rules away again."""
+        given = []
         try:
-            for part in modules.values():
-                is_convolution = isinstance(part, _CONVOLUTIONS)
+            for name, part in modules.items():
                 settled = type(part) in SUPPORTED_NON_LINEAR_LAYERS or any(part.children()) or hasattr(part, "rule")
                 if not settled:
-                    part.rule = self._rule(is_convolution and not first)
+                    part.rule = self._rule(isinstance(part, _CONVOLUTIONS) and name != first)
                     given.append(part)
-                first = first and not is_convolution
             yield
         finally:
             for part in given:
