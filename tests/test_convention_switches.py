@@ -87,11 +87,18 @@ def test_windows_that_share_a_maximum_add_up() -> None:
 
 def test_pooling_that_hands_its_switches_out_is_followed() -> None:
     model = nn.Sequential(nn.ReLU(), WithIndices())
-    x = nets.batch(1, 7, 7, dtype=torch.float64)
+    x = nets.batch(1, 13, 7, dtype=torch.float64)
     plain = nn.Sequential(nn.ReLU(), nn.MaxPool2d(3, 2))
     for unit in ((0, 0, 0), (1, 2, 1)):
         assert torch.equal(signed(model, x, Neuron("1", *unit)), signed(plain, x, Neuron("1", *unit)))
     assert coverage(Deconvnet(model), x, Neuron("1", 0)).shrunk == {"max-pooling": 1}
+
+
+class Every(nn.Module):
+    """Every other place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, ::2, ::2]
 
 
 SHRINKING: dict[str, tuple[nn.Module, str]] = {
@@ -99,7 +106,7 @@ SHRINKING: dict[str, tuple[nn.Module, str]] = {
     "two": (nn.Sequential(nn.MaxPool2d(2), nn.AdaptiveMaxPool2d(2)), "switches of 2 max-poolings"),
     "average": (nn.AvgPool2d(2), "switches of no max-pooling; none for 1 average pooling"),
     "adaptive average": (nn.AdaptiveAvgPool2d(3), "switches of no max-pooling; none for 1 average pooling"),
-    "a blur": (nn.AvgPool2d(3, 1), "nothing on the way down makes maps smaller"),
+    "a blur": (nn.AvgPool2d(3, 1), "no pooling and no strided convolution on the way down"),
     "max without stride": (nn.MaxPool2d(3, 1), "switches of 1 max-pooling"),
     "global average": (nn.AdaptiveAvgPool2d(1), "switches of no max-pooling; none for 1 average pooling"),
     "stride": (nn.Conv2d(4, 4, 3, stride=2), "switches of no max-pooling; none for 1 strided convolution"),
@@ -107,8 +114,9 @@ SHRINKING: dict[str, tuple[nn.Module, str]] = {
         nn.Sequential(nn.MaxPool2d(3, 2), nn.Conv2d(4, 4, 1, stride=2), nn.Conv2d(4, 4, 1), nn.AvgPool2d(2)),
         "switches of 1 max-pooling; none for 1 average pooling, 1 strided convolution",
     ),
-    "nothing": (nn.Conv2d(4, 4, 3), "nothing on the way down makes maps smaller"),
-    "growing": (nn.ConvTranspose2d(4, 4, 2, stride=2), "nothing on the way down makes maps smaller"),
+    "nothing": (nn.Conv2d(4, 4, 3), "no pooling and no strided convolution on the way down"),
+    "smaller otherwise": (Every(), "no pooling and no strided convolution on the way down"),
+    "growing": (nn.ConvTranspose2d(4, 4, 2, stride=2), "no pooling and no strided convolution on the way down"),
 }
 
 

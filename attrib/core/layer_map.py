@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from attrib import checks
 from attrib.core.network.geometry import Layout, Reshape
 from attrib.core.query import Query
-from attrib.core.reduce import upsample
+from attrib.core.reduce import Channels, reduce_channels, upsample
 from attrib.errors import InputError, LayerError, ShapeError
 
 
@@ -39,11 +40,7 @@ class LayerMap:
         act, grad = found.act[0], found.grad[0]
         layout = None if self.reshape else query.layout(act)
         maps = self.maps(query, layout, act), self.maps(query, layout, grad)
-        if layout and layout.prefix and not maps[1].any() and grad.any():
-            raise LayerError(
-                f"the score must depend on the patches at layer {query.layer!r}; behind it only the class token is "
-                "read. Choose a layer before the last attention, or layer='auto'."
-            )
+        _check_patches(query, layout, grad, maps[1])
         return maps
 
     def activation(self, query: Query) -> Tensor:
@@ -65,3 +62,39 @@ class LayerMap:
         """Rectify and resize, as asked for."""
         maps = maps.relu() if self.relu else maps
         return upsample(maps, query.size) if self.upsample else maps
+
+
+def reduced(query: Query, values: Sequence[Tensor], channels: Channels, absolute: bool) -> tuple[Tensor, ...]:
+    """Values at the inputs, or at the layer wherever it has its channels, with these reduced: ``(N, 1, *locations)``.
+
+    Tokens without a location are left out. ``channels="none"`` keeps values as they are, also those of tokens.
+
+    Raises:
+        LayerError: it is not known where the layer has its channels.
+    """
+    located = values if query.layer is None or channels == "none" else [_located(query, value) for value in values]
+    return tuple(reduce_channels(value, channels, absolute) for value in located)
+
+
+def _located(query: Query, value: Tensor) -> Tensor:
+    """A value at the layer as ``(N, K, *locations)``."""
+    if value.ndim < 3:
+        return value
+    layout = query.layout_of(value)
+    if layout is None:
+        raise LayerError(
+            f"layer {query.layer!r} must have channels and locations that are known; it gives {tuple(value.shape)}. "
+            "Pass channels='none' for the values as they are, or choose another layer."
+        )
+    maps = layout.maps(value)
+    _check_patches(query, layout, value, maps)
+    return maps
+
+
+def _check_patches(query: Query, layout: Layout | None, value: Tensor, maps: Tensor) -> None:
+    """A gradient of which only that at tokens without a location is left makes no map."""
+    if layout and layout.prefix and not maps.any() and value.any():
+        raise LayerError(
+            f"the score must depend on the patches at layer {query.layer!r}; behind it only the class token is "
+            "read. Choose a layer before the last attention, or layer='auto'."
+        )

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Literal
+from contextlib import AbstractContextManager
+from typing import Any, Literal, TypeAlias, cast
 
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.core import Attribution, Backward, Query, deconv
-from attrib.core.backward.activations import NORMS
+from attrib.core import Attribution, Backward, Coverage, Gradient, Query, deconv
+from attrib.core.backward.activations import LAYER, NORMS
+from attrib.core.backward.passed_over import passed_over, whole_layers
 from attrib.core.backward.rules import Activations, override, skip
+from attrib.core.layer_map import reduced
 from attrib.core.objectives.units import Valued
-from attrib.core.reduce import Channels, check_channels, reduce_channels
+from attrib.core.reduce import Channels, check_channels
 from attrib.registry import METHODS
 
+NormLayers: TypeAlias = Literal["grad", "skip"] | list[str | nn.Module] | tuple[str | nn.Module, ...]
 log = logging.getLogger("attrib")
 
 
@@ -35,7 +39,8 @@ class Deconvnet(Attribution):
         - with ``start="activation"`` a unit at 0 gives a map of zeros, one below 0 starts negative; both are logged.
         - where max-pooling windows overlap and share a maximum, what comes down to it is added up.
         - average pooling and strided convolution have no locations to record: there it is their transpose.
-        - normalisation layers are differentiated; ``norm_layers="skip"`` passes local response normalisation over.
+        - normalisation layers are differentiated; ``norm_layers="skip"`` passes local response normalisation over, a
+          list of layers those; it warns where it passed over nothing.
         - smooth activations (SiLU, GELU, Hardswish, Mish) keep their true gradient unless ``activations="all"``.
         - a model in which nothing was overridden is refused; `attrib.coverage` tells what was.
 
@@ -49,7 +54,8 @@ class Deconvnet(Attribution):
         activations: ``"rectifiers"``, ``"all"``, or names of families, see `rules`.
         start: ``"one"`` at the unit (at all locations of a channel: their weights in the target), or its
             ``"activation"`` (the paper), then ``"sum"`` of a channel projects the whole feature map.
-        norm_layers: ``"grad"`` differentiates local response normalisation, ``"skip"`` hands through what comes.
+        norm_layers: ``"grad"`` differentiates normalisation layers, ``"skip"`` hands what comes past those of local
+            response normalisation; or which layers to pass over, by name or as modules, such as one for contrast.
 
     Example:
         >>> Deconvnet(model).attribute(x, target="conv:2").shape
@@ -68,26 +74,51 @@ class Deconvnet(Attribution):
         absolute: bool = True,
         activations: Activations = "rectifiers",
         start: Literal["one", "activation"] = "one",
-        norm_layers: Literal["grad", "skip"] = "grad",
+        norm_layers: NormLayers = "grad",
     ) -> None:
         super().__init__(model, layer)
         self.channels = check_channels(channels)
         self.absolute = checks.boolean("absolute", absolute)
         self.start = checks.choice("start", start, ("one", "activation"))
-        norms = {"grad": {}, "skip": dict.fromkeys(NORMS, skip)}
-        self.override = override(deconv, activations) | norms[checks.choice("norm_layers", norm_layers, tuple(norms))]
+        self.norm_layers, self.over = norm_layers, self._passed_over(norm_layers)
+        self.override = override(deconv, activations)
+        if norm_layers != "grad":
+            self.override |= dict.fromkeys((*NORMS, LAYER) if norm_layers == "skip" else (LAYER,), skip)
+
+    def _passed_over(self, norm_layers: NormLayers) -> tuple[str, ...]:
+        if isinstance(norm_layers, (list, tuple)):
+            return whole_layers(self.model, norm_layers)
+        skipping = checks.choice("norm_layers", norm_layers, ("grad", "skip")) == "skip"
+        named = self.model.named_modules() if skipping and isinstance(self.model, nn.Module) else ()
+        return tuple(name for name, module in named if isinstance(module, nn.CrossMapLRN2d))
+
+    def overriding(self) -> AbstractContextManager[None]:
+        """Rules for whole layers, which hold inside the block; `override` has those for operations."""
+        return passed_over(self.model, self.over)
 
     def passes(self, layer: str | None) -> tuple[Backward, ...]:
         """See `Attribution.passes`."""
-        return (Backward(layer, self.override),) if self.start == "one" else ()
+        return (Backward(layer, self.override),) if self.start == "one" and not self.over else ()
 
     def _attribute(self, query: Query) -> tuple[Tensor, ...]:
-        if self.start == "activation":
-            query = replace(query, objective=Valued(query.objective))
-        found = query.gradient(at=query.layer, override=self.override)
-        log.info("%s", found.coverage.switches if found.coverage else "")
+        objective = Valued(query.objective) if self.start == "activation" else query.objective
+        if self.over or self.start == "activation":  # nothing that is shared with other methods
+            query = Query(query.model, query.inputs, objective, query.layer, query.extra)
+        with self.overriding():
+            found = query.gradient(at=query.layer, override=self.override)
+        self._tell(found)
+        return reduced(query, found.grad, self.channels, self.absolute)
+
+    def _tell(self, found: Gradient) -> None:
+        coverage = cast(Coverage, found.coverage)
+        log.info("%s", coverage.switches)
+        if self.norm_layers != "grad" and not any(coverage.overrode.get(family) for family in (*NORMS, LAYER)):
+            warnings.warn(
+                f"norm_layers={self.norm_layers!r} passed nothing over on the way to the target ({coverage}). "
+                "'skip' finds nn.LocalResponseNorm and nn.CrossMapLRN2d; name layers that normalise in another way.",
+                stacklevel=2,
+            )
         if self.start == "activation" and bool((silent := found.score <= 0).any()):
             log.warning(
                 "examples %s: the score is not positive, so neither is the start", silent.nonzero()[:, 0].tolist()
             )
-        return tuple(reduce_channels(grad, self.channels, self.absolute) for grad in found.grad)

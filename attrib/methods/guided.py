@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Attribution, Backward, Query, guided
 from attrib.core.backward.rules import Activations, override
-from attrib.core.reduce import Channels, check_channels, reduce_channels
+from attrib.core.layer_map import reduced
+from attrib.core.reduce import Channels, check_channels
 from attrib.registry import METHODS
+
+log = logging.getLogger("attrib")
 
 
 @METHODS.add("guided")
@@ -23,7 +28,8 @@ class GuidedBackprop(Attribution):
     Convention:
         - map: ``(N, 1, H, W)``, or the layer's ``(N, 1, h, w)``; ``channels="none"`` is what Captum returns.
         - the gate is strict: at an activation of exactly 0 nothing passes.
-        - rectifiers other than ReLU (ReLU6, LeakyReLU, PReLU, ELU ...) pass the positive part of their true gradient.
+        - rectifiers other than ReLU (ReLU6, LeakyReLU, PReLU, ELU ...) pass the positive part of their true gradient;
+          a ReLU6 at its ceiling passes nothing, and a map of zeros is logged.
         - smooth activations (SiLU, GELU, Hardswish, Mish) keep their true gradient unless ``activations="all"``.
         - a model in which nothing was overridden is refused; `attrib.coverage` tells what was.
 
@@ -64,4 +70,11 @@ class GuidedBackprop(Attribution):
 
     def _attribute(self, query: Query) -> tuple[Tensor, ...]:
         grads = query.gradient(at=query.layer, override=self.override).grad
-        return tuple(reduce_channels(grad, self.channels, self.absolute) for grad in grads)
+        reached = torch.stack([grad.flatten(1).any(1) for grad in grads]).any(0)
+        if not bool(reached.all()):
+            log.warning(
+                "examples %s: no path from the target is positive all the way, so the map is zero; a unit is shut by "
+                "its own activation where that is flat (ReLU at 0, ReLU6 also at 6): ask for the layer before it",
+                (~reached).nonzero()[:, 0].tolist(),
+            )
+        return reduced(query, grads, self.channels, self.absolute)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Attribution, Backward, Query
-from attrib.core.reduce import Channels, check_channels, reduce_channels
+from attrib.core.layer_map import reduced
+from attrib.core.reduce import Channels, check_channels
 from attrib.registry import METHODS
 
 
@@ -63,5 +64,5 @@ class InputXGradient(Attribution):
 
     def _attribute(self, query: Query) -> tuple[Tensor, ...]:
         found = query.gradient(at=query.layer)
-        products = (a * g for a, g in zip(found.act, found.grad, strict=True))
-        return tuple(reduce_channels(product, self.channels, self.absolute) for product in products)
+        products = [a * g for a, g in zip(found.act, found.grad, strict=True)]
+        return reduced(query, products, self.channels, self.absolute)

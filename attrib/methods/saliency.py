@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Attribution, Backward, Query
-from attrib.core.reduce import Channels, check_channels, reduce_channels
+from attrib.core.layer_map import reduced
+from attrib.core.reduce import Channels, check_channels
 from attrib.registry import METHODS
 
 
@@ -58,4 +59,4 @@ class Saliency(Attribution):
 
     def _attribute(self, query: Query) -> tuple[Tensor, ...]:
         grads = query.gradient(at=query.layer).grad
-        return tuple(reduce_channels(grad, self.channels, self.absolute) for grad in grads)
+        return reduced(query, grads, self.channels, self.absolute)

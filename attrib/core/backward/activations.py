@@ -23,6 +23,7 @@ KINDS = {
     "hardswish": "Hardswish",
     "mish": "Mish",
     "local_response_norm": "LocalResponseNorm",
+    "layer": "layer",
     "compiled": "compiled region",
     "checkpointed": "checkpointed region",
 }
@@ -32,6 +33,7 @@ RECTIFIERS = ("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "c
 SMOOTH = ("silu", "gelu", "hardswish", "mish")
 FAMILIES = (*RECTIFIERS, *SMOOTH)
 NORMS = ("local_response_norm",)  # no activation, but it can be given another backward pass in the same way
+LAYER = "layer"  # one that is passed over by name, see `passed_over`
 
 
 def _spellings() -> dict[Any, str]:

@@ -28,6 +28,7 @@ from attrib.core.backward.activations import (
     FAMILIES,
     KINDS,
     LAX_AT_ZERO,
+    LAYER,
     NATIVE_RELU,
     NORMS,
     RECTIFIERS,
@@ -73,7 +74,9 @@ class Coverage:
     """How many activations of each family were overridden, and how many were left alone, on the way to a score.
 
     ``escaped`` are calls of a family that has a rule which did not get it; the gradient would be wrong. ``shrunk``
-    counts what made maps smaller on that way: ``"max-pooling"``, ``"average pooling"``, ``"strided convolution"``.
+    counts what made maps smaller on that way: ``"max-pooling"``, ``"average pooling"``, ``"strided convolution"``. A
+    rectifier that is written as another operation, such as ``torch.where(x > 0, x, 0)`` or ``x * (x > 0)``, is none
+    here: it keeps its gradient and is not counted.
     """
 
     overrode: Mapping[str, int]
@@ -95,7 +98,7 @@ class Coverage:
 
     @property
     def _activations(self) -> bool:
-        return any(family not in NORMS for family in self.overrode)
+        return any(family in FAMILIES for family in self.overrode)
 
     @property
     def holds(self) -> bool:
@@ -104,9 +107,13 @@ class Coverage:
 
     @property
     def switches(self) -> str:
-        """Where the way down finds recorded maxima ("switches"), and where it has to do without, in words."""
+        """Where the way down finds recorded maxima ("switches"), and where it has to do without, in words.
+
+        Looked for are max-pooling, average pooling and strided convolution; maps can be made smaller in other ways
+        (slices, resizing), which are not.
+        """
         if not self.shrunk:
-            return "nothing on the way down makes maps smaller"
+            return "no pooling and no strided convolution on the way down"
         told = {kind: f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in sorted(self.shrunk.items())}
         with_switches = told.pop("max-pooling", "no max-pooling")
         return f"switches of {with_switches}" + (f"; none for {', '.join(told.values())}" if told else "")
@@ -200,7 +207,7 @@ class rules(TorchFunctionMode):  # noqa: N801  reads as a verb: with rules(relu=
     def __init__(self, **families: Rule) -> None:
         super().__init__()
         for name in families:
-            checks.choice("activation family", name, (*FAMILIES, *NORMS))
+            checks.choice("activation family", name, (*FAMILIES, *NORMS, LAYER))
         self.families = families
         self.active: Mapping[str, Rule] = families
 
