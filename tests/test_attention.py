@@ -159,17 +159,16 @@ def test_encoders_of_torch_take_no_fast_path_past_the_recording() -> None:
 def test_gradients_lead_to_the_recorded_weights() -> None:
     for spelling in SPELLINGS:
         model = transformers.make(spelling, dtype=DOUBLE).requires_grad_(False)
-        with attending(leaf=True) as seen:
-            score = model(X)[:, 2].sum()
+        with attending() as seen:
+            score = model(X.clone().requires_grad_())[:, 2].sum()
         grads = torch.autograd.grad(score, seen.weights)
         assert all(float(grad.abs().max()) > 1e-4 for grad in grads), spelling
-        assert not seen.weights[0].grad_fn  # the graph begins here
 
 
 def test_attention_of_one_head_without_its_axis_is_recorded_too() -> None:
-    q, k = Q[:, 0].requires_grad_(False), K[:, 0]
+    q, k = Q[:, 0].clone().requires_grad_(), K[:, 0]
     for meet in (F.scaled_dot_product_attention, lambda q, k, v: torch.bmm((q @ k.mT / 2).softmax(2), v)):
-        with attending(leaf=True) as seen:
+        with attending() as seen:
             out = meet(q, k, k)
         assert seen.weights[0].shape == (2, 1, 5, 5)
         assert torch.autograd.grad(out.sum(), seen.weights)[0].any()

@@ -121,7 +121,7 @@ def test_convention_gradient_attention_starts_from_nothing() -> None:
 @pins("gradient_attention", "layers behind a target inside the model")
 def test_convention_gradient_attention_ends_at_the_target() -> None:
     class Short(nn.Module):
-        """The model up to what its second block gives for the class token."""
+        """The model up to what its second block gives for the patches."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -130,10 +130,10 @@ def test_convention_gradient_attention_ends_at_the_target() -> None:
         def forward(self, x: Tensor) -> Tensor:
             patches = NET.embed(x).flatten(2).transpose(1, 2)
             tokens = torch.cat([NET.prefix.expand(len(x), -1, -1), patches], 1) + NET.place
-            out: Tensor = NET.blocks[1](NET.blocks[0](tokens))[:, 0].mean(1)
+            out: Tensor = NET.blocks[1](NET.blocks[0](tokens))[:, 1:, 0].mean(1)
             return out
 
-    inside = GradientAttention(NET).attribute(X, Channel("blocks.1", 0))  # of tokens, the first
+    inside = GradientAttention(NET).attribute(X, Channel("blocks.1", 0))
     assert_close(inside, GradientAttention(Short()).attribute(X))
     assert inside.any()
 

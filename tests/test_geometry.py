@@ -37,6 +37,7 @@ class Patches(nn.Module):
         self.last = Permute(0, 2, 3, 1)
         self.tokens = nn.Identity()
         self.fc = nn.Linear(5, nets.CLASSES)
+        self.learned = nn.Parameter(torch.zeros(1, prefix, 5))
         self.prefix, self.read = prefix, read
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,23 +55,36 @@ class Patches(nn.Module):
         ((2, 64, 7, 7), (2, 3, 224, 224), None, Layout("channels_first", (7, 7))),
         ((2, 7, 7, 64), (2, 3, 224, 224), None, Layout("channels_last", (7, 7))),
         ((2, 7, 10, 64), (2, 3, 224, 320), None, Layout("channels_last", (7, 10))),
-        ((2, 7, 7, 7), (2, 3, 224, 224), None, Layout("channels_first", (7, 7))),  # both fit: the usual order
+        ((2, 7, 7, 7), (2, 3, 224, 224), None, None),  # both fit
+        ((2, 3, 8, 8), (2, 3, 8, 8), None, Layout("channels_first", (8, 8))),  # the input's own axes
+        ((3, 64, 7, 7), (2, 3, 224, 224), None, None),  # boxes, not examples
         ((2, 512, 7, 7), (2, 3, 224, 320), None, Layout("channels_first", (7, 7))),  # neither fits: adaptive pooling
         ((2, 197, 8), (2, 3, 224, 224), (16, 16), Layout("tokens", (14, 14), 1)),
         ((2, 196, 8), (2, 3, 224, 224), (16, 16), Layout("tokens", (14, 14), 0)),
-        ((2, 201, 8), (2, 3, 224, 224), (16, 16), Layout("tokens", (14, 14), 5)),  # class token and four registers
+        ((2, 201, 8), (2, 3, 224, 224), (16, 16), None),  # more than a class token, and none learned
+        ((2, 211, 8), (2, 3, 224, 230), (16, 16), Layout("tokens", (14, 15), 1)),  # filled up to whole patches
         ((2, 29, 8), (2, 3, 64, 112), (16, 16), Layout("tokens", (4, 7), 1)),
         ((2, 100, 8), (2, 3, 224, 224), (16, 16), None),
         ((2, 300, 8), (2, 3, 224, 224), (16, 16), None),
         ((2, 197, 8), (2, 3, 224, 224), None, None),
         ((2, 8), (2, 3, 224, 224), None, None),
-        ((2, 8, 50), (2, 1, 100), None, Layout("channels_first", (50,))),
+        ((2, 8, 50), (2, 1, 100), None, None),  # both fit
         ((2, 8, 4, 4, 4), (2, 1, 8, 8, 8), None, Layout("channels_first", (4, 4, 4))),
         ((2, 8, 4, 4), (2, 16), None, Layout("channels_first", (4, 4))),  # a picture made from a vector
     ],
 )
 def test_the_layout_follows_from_the_shapes(shape: Any, image: Any, patch: Any, expected: Layout | None) -> None:
     assert find_layout(shape, image, patch) == expected
+
+
+@pytest.mark.parametrize(
+    ("learned", "tokens", "prefix"), [((1, 4), 201, 5), ((1, 4), 200, 4), ((1, 1), 198, 2), ((3,), 201, None)]
+)
+def test_tokens_without_a_place_are_those_that_the_model_has_learned(
+    learned: tuple[int, ...], tokens: int, prefix: int | None
+) -> None:
+    expected = None if prefix is None else Layout("tokens", (14, 14), prefix)
+    assert find_layout((2, tokens, 8), (2, 3, 224, 224), (16, 16), learned=learned) == expected
 
 
 def test_a_layout_puts_the_channels_first() -> None:

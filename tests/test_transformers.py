@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from attrib import METHODS, AttentionRollout, Attribution, GradCAM, GradientAttention
 from attrib.core import attending, auto_layer, capture
-from attrib.core.network.geometry import find_layout, patch_of
+from attrib.core.network.geometry import layout_of
 from attrib.errors import AttribError, ModelError
 from benchmarks import matrix
 from tests import nets
@@ -143,7 +143,7 @@ def test_a_place_of_the_map_is_that_place_of_the_image(name: str) -> None:
     for image in (x, other):
         with torch.no_grad(), capture(model, layer) as seen:
             model(image)
-        layout = find_layout(seen[layer].shape, image.shape, patch_of(model))
+        layout = layout_of(model, layer, seen[layer].shape, image.shape)
         assert layout is not None
         acts.append(layout.maps(seen[layer]))
     assert acts[0].shape[2:] == tuple(side // step for side, step in zip(x.shape[2:], cell, strict=True))

@@ -8,11 +8,12 @@ from attrib.core.layer_map import LayerMap
 from attrib.core.masking.baseline import Baseline, gaussian_blur, resolve_baseline
 from attrib.core.masking.masks import Given, LocalMasks, Masks, Ranked, Windows
 from attrib.core.masking.options import SweepOptions
+from attrib.core.network.auto import auto_layer
 from attrib.core.network.capture import capture
 from attrib.core.network.cost import Cost, Deviation, count
 from attrib.core.network.frozen import frozen
 from attrib.core.network.geometry import Layout, Reshape
-from attrib.core.network.layers import auto_layer, layer_table, resolve, unwrap
+from attrib.core.network.layers import layer_table, resolve, unwrap
 from attrib.core.objectives.detection import Box
 from attrib.core.objectives.each import Each
 from attrib.core.objectives.objective import ClassScore, Custom, Objective, Output, Predicted

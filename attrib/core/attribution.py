@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core.backward.rules import Coverage
+from attrib.core.network.auto import auto_layer
 from attrib.core.network.frozen import frozen, module_of
-from attrib.core.network.layers import auto_layer, resolve, unwrap
+from attrib.core.network.layers import resolve, unwrap
 from attrib.core.objectives.targets import as_objective
 from attrib.core.query import Query
 from attrib.core.shared import Backward, Recorded, SharedPass
@@ -133,6 +134,11 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
         dtype = query.inputs[0].dtype  # under the caller's autocast too
         items = tuple(m.detach().to(dtype).contiguous() for m in (maps if isinstance(maps, tuple) else (maps,)))
         for item in items:
+            if len(item) != len(query.inputs[0]):
+                raise LayerError(
+                    f"maps must be one for each of {len(query.inputs[0])} examples; got {tuple(item.shape)}: the first "
+                    f"axis of layer {query.layer!r} are boxes, windows or tokens. Choose another layer."
+                )
             if not checks.finite(item):
                 raise ModelError(
                     f"{type(self).__name__} gave NaN or infinite values; the model's score or gradient is not finite "
@@ -213,5 +219,6 @@ def coverage(
         raise InputError(f"method must override activations, such as GuidedBackprop; got {type(method).__name__}.")
     with method.asking(inputs, target, layer, additional_forward_args=additional_forward_args) as query:
         at = None if method.needs_layer else query.layer  # with needs_layer, the layer is not where the rules end
-        found = query.gradient(at, override, check=False).coverage
+        with getattr(method, "overriding", nullcontext)():
+            found = query.gradient(at, override, check=False).coverage
     return cast(Coverage, found)

@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from attrib import checks
 from attrib.core.backward.rules import Rule
 from attrib.core.network.capture import Activations, Edit, capture, detached
-from attrib.core.network.geometry import Layout, find_layout, main_input, patch_of
+from attrib.core.network.geometry import Layout, layout_of, main_input
 from attrib.core.network.passes import forward
 from attrib.core.objectives.objective import Objective, Space
 from attrib.core.shared import Backward, Gradient, SharedPass, checked_score
-from attrib.errors import LayerError, ShapeError
+from attrib.errors import InputError, LayerError, ShapeError
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,25 @@ class Query:
             raise ShapeError(f"inputs must have locations, (N, C, H, W); got {tuple(self.x.shape)}.")
         return tuple(self.x.shape[2:])
 
+    def layout_of(self, act: Tensor) -> Layout | None:
+        """Where the channels and locations of an activation at the layer are; None where that is not known."""
+        return layout_of(self.model, str(self.layer), act.shape, main_input(self.inputs).shape)
+
     def layout(self, act: Tensor) -> Layout:
-        """Where the channels and locations of an activation at the layer are."""
-        found = find_layout(act.shape, main_input(self.inputs).shape, patch_of(self.model))
-        if found is None:
+        """Where the channels and locations of an activation at the layer are, which must be known."""
+        found = self.layout_of(act)
+        if found is not None:
+            return found
+        n = len(self.inputs[0])
+        if act.ndim > 2 and len(act) != n:
             raise LayerError(
-                f"layer {self.layer!r} must be spatial, (N, K, h, w); it gives {tuple(act.shape)}. Choose an earlier "
-                "layer, or layer='auto' for the last spatial one; reshape= maps other layouts to (N, K, h, w)."
+                f"layer {self.layer!r} must have one row per example, {n}; it gives {tuple(act.shape)}: its first axis "
+                "are boxes, windows or tokens. Choose another layer, or let reshape= make (N, K, h, w) of it."
             )
-        return found
+        raise LayerError(
+            f"layer {self.layer!r} must be spatial, (N, K, h, w); it gives {tuple(act.shape)}. Choose an earlier "
+            "layer, or layer='auto' for the last spatial one; reshape= maps other layouts to (N, K, h, w)."
+        )
 
     def in_space(self, space: Space | None) -> Query:
         """Return the same question in another score space; None keeps the target's own."""
@@ -88,12 +99,38 @@ class Query:
         return SharedQuery(self.model, self.inputs, self.objective, self.layer, self.extra, shared=shared)
 
     def extra_rows(self, rows: Tensor) -> tuple[Any, ...]:
-        """Further arguments for the examples ``rows``; a Tensor with one entry per example follows them."""
-        n = len(self.inputs[0])
-        return tuple(
-            value[rows.to(value.device)] if isinstance(value, Tensor) and value.ndim > 0 and len(value) == n else value
-            for value in self.extra
-        )
+        """Further arguments for the examples ``rows``; a Tensor with one entry per example follows them.
+
+        Raises:
+            InputError: such a Tensor does not belong to the examples one by one: the output's shape depends on its
+                length. One more forward pass tells, where an axis of the output is as long as there are examples.
+        """
+        if any(map(self._follows, self.extra)):
+            self._one_by_one  # noqa: B018
+        return self._with(rows)
+
+    def _follows(self, value: object) -> bool:
+        return isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(self.inputs[0])
+
+    def _with(self, rows: Tensor) -> tuple[Any, ...]:
+        return tuple(value[rows.to(value.device)] if self._follows(value) else value for value in self.extra)
+
+    @cached_property
+    def _one_by_one(self) -> bool:
+        """Refuse a model that scores every example with the further arguments of all, such as pictures with texts."""
+        n, shapes = len(self.inputs[0]), _shapes(self.clean.output)
+        if not any(n in shape[1:] for shape in shapes):
+            return True
+        rows = torch.zeros(2 if n == 1 else 1, dtype=torch.long)
+        with torch.no_grad():
+            output, _ = self.run(tuple(x[rows.to(x.device)] for x in self.inputs), extra=self._with(rows))
+        if [shape[1:] for shape in _shapes(output)] != [shape[1:] for shape in shapes]:
+            raise InputError(
+                f"additional_forward_args with {n} entries must have one for each example; for {len(rows)} of them the "
+                f"output has shape {_shapes(output)}, for {n} {shapes}, so that each example meets the entries of all. "
+                "Keep what all examples share, such as the texts of classes, inside the model."
+            )
+        return True
 
     @cached_property
     def clean(self) -> Clean:
@@ -151,3 +188,8 @@ class SharedQuery(Query):
         if self.shared.holds(self.objective, want):
             return self.shared.gradient(self.objective, want, check=check)
         return super().gradient(at, override, check=check)
+
+
+def _shapes(output: Any) -> list[tuple[int, ...]]:
+    """Shapes of all tensors of an output."""
+    return [tuple(leaf.shape) for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from attrib import checks
-from attrib.core.network.layers import auto_layer, resolve
+from attrib.core.network.auto import auto_layer
+from attrib.core.network.layers import resolve
 from attrib.core.network.streaming import Data, batches, stream
 from attrib.core.objectives.objective import Objective
 from attrib.core.synth import PixelSpace

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attrib.core import Attribution, auto_layer, capture, frozen
-from attrib.core.network.geometry import find_layout, patch_of
+from attrib.core.network.geometry import layout_of, patch_of
 from attrib.errors import AttribError
 
 Factory = Callable[[nn.Module], Attribution]
@@ -108,6 +108,6 @@ class Bench:
             if layer is not None:
                 with capture(model, layer) as acts:
                     model(x)
-                layout = find_layout(acts[layer].shape, x.shape, patch)
+                layout = layout_of(model, layer, acts[layer].shape, x.shape)
                 found.append(tuple((layout.maps(acts[layer]) if layout else acts[layer]).shape[1:]))
         return {(channels, *shape[1:]) for shape in found for channels in (1, shape[0])}

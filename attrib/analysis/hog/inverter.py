@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.analysis.hog.grid import Grid, Pair, window_of
-from attrib.core.network.geometry import find_layout, patch_of
+from attrib.core.network.geometry import layout_of
 from attrib.core.network.layers import Address, modules_of, resolve, unwrap
 from attrib.core.network.streaming import Data, stream
 from attrib.errors import InputError, LayerError, ModelError, ShapeError
@@ -76,7 +76,7 @@ class Source:
     def _maps(self, act: Tensor, x: Tensor) -> Tensor:
         if act.ndim == 2:
             return act[:, :, None, None]
-        layout = find_layout(act.shape, x.shape, patch_of(self.network))
+        layout = layout_of(self.network, self.address, act.shape, x.shape)
         if layout is None or len(layout.size) != 2:
             raise LayerError(
                 f"layer {self.address!r} must give vectors or have locations in the picture; "

@@ -6,20 +6,19 @@ that runs several times must be addressed so) and with ``@input`` for what goes 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from attrib.core.network.geometry import Layout, find_layout, main_input, patch_of
+from attrib.core.network.geometry import Layout, layout_of, main_input
 from attrib.core.network.passes import forward
 from attrib.errors import LayerError, did_you_mean
-
-log = logging.getLogger("attrib")
-_ATTENTION = ("Attention", "Attn", "MHSA")  # what classes of attention modules are called
 
 
 @dataclass(frozen=True)
@@ -82,10 +81,16 @@ def resolve(model: Callable[..., Any], layer: str | nn.Module) -> str:
         raise LayerError(f"layer must be a dotted name or an nn.Module; got {layer!r}.")
     if (name := Address.parse(layer).name) not in known:
         raise LayerError(
-            f"{type(model).__name__} has no layer {name!r}.{did_you_mean(name, known)} "
+            f"{type(model).__name__} has no layer {name!r}.{did_you_mean(name, known) or _parts(model)} "
             f"`attrib layers` or attrib.layer_table(model, x) lists all {len(known)}."
         )
     return layer
+
+
+def _parts(model: Callable[..., Any]) -> str:
+    """What there is instead of a name that is like no other."""
+    names = list(model._modules) if isinstance(model, nn.Module) else []
+    return f" Its parts are {', '.join(map(repr, names[:8]))}{', ...' if len(names) > 8 else ''}."
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,16 @@ class LayerInfo:
         return self.layout is not None and self.layout.spatial
 
 
+@dataclass(frozen=True)
+class Call:
+    """One call of a module: its name, itself, what it gave, and that one's place in the graph (None: in none)."""
+
+    name: str
+    module: nn.Module
+    out: object
+    node: object
+
+
 def layer_table(
     model: Callable[..., Any], inputs: Tensor | tuple[Tensor, ...], extra: Sequence[object] = ()
 ) -> list[LayerInfo]:
@@ -120,68 +135,45 @@ def layer_table(
     Cost: one forward pass. The model is used as it is: put it in evaluation mode first, or use `frozen`.
     """
     model = unwrap(model)
-    calls: list[tuple[str, nn.Module, object]] = []
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    with torch.no_grad(), recorded(model) as calls:
+        forward(model, [x.clone() for x in inputs], extra)
+    return describe(model, calls, main_input(inputs).shape)
+
+
+@contextmanager
+def recorded(model: Callable[..., Any]) -> Iterator[list[Call]]:
+    """Record every call of a module inside the block, in the order in which they finish."""
+    calls: list[Call] = []
     names: dict[nn.Module, str] = {}
     for name, module in modules_of(model).items():
         names.setdefault(module, name)
 
     def record(module: nn.Module, _: object, out: object) -> None:
-        calls.append((names[module], module, out))
+        nodes = [leaf.grad_fn for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and leaf.grad_fn]
+        calls.append(Call(names[module], module, out, nodes[0] if nodes else None))
 
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     handles = [module.register_forward_hook(record) for module in names]
     try:
-        with torch.no_grad():
-            forward(model, [x.clone() for x in inputs], extra)
+        yield calls
     finally:
         for handle in handles:
             handle.remove()
-    image, patch = main_input(inputs).shape, patch_of(model)
-    return _describe(calls, lambda shape: find_layout(shape, image, patch))
 
 
-def _describe(
-    calls: list[tuple[str, nn.Module, object]], layout: Callable[[Sequence[int]], Layout | None]
-) -> list[LayerInfo]:
-    totals: dict[str, int] = {}
-    for name, _, _ in calls:
-        totals[name] = totals.get(name, 0) + 1
-    seen: dict[str, int] = {}
+def describe(model: Callable[..., Any], calls: Sequence[Call], image: Sequence[int]) -> list[LayerInfo]:
+    """What `layer_table` says of each call, for inputs of shape ``image``."""
+    totals = Counter(call.name for call in calls)
+    seen: Counter[str] = Counter()
     pooled: set[int] = set()  # id() is safe: `calls` keeps every output alive
     rows = []
-    for name, module, out in calls:
-        number = seen[name] = seen.get(name, -1) + 1
-        if "Pool" in type(module).__name__:
+    for call in calls:
+        out, kind = call.out, type(call.module).__name__
+        if "Pool" in kind:
             pooled.add(id(out))
+        address = f"{call.name}#{seen[call.name]}" if totals[call.name] > 1 else call.name
+        seen[call.name] += 1
         shape = tuple(out.shape[1:]) if isinstance(out, Tensor) else None
-        found = layout(out.shape) if isinstance(out, Tensor) and out.ndim else None
-        address = f"{name}#{number}" if totals[name] > 1 else name
-        rows.append(LayerInfo(address, type(module).__name__, shape, id(out) in pooled, found))
+        found = layout_of(model, address, out.shape, image) if isinstance(out, Tensor) else None
+        rows.append(LayerInfo(address, kind, shape, id(out) in pooled, found))
     return rows
-
-
-def auto_layer(model: Callable[..., Any], inputs: tuple[Tensor, ...], extra: Sequence[object] = ()) -> str:
-    """Pick the last spatial layer: the last module whose output still has locations and is not a pooling.
-
-    Deeper maps are the most class-specific ones that still say where (Selvaraju et al. 2017, section 3). Of modules
-    that return the same tensor the outermost is named. Of transformers whose score is read from a class token it is
-    the last layer before the last attention, after which the other tokens have no way to the score. The choice is
-    logged at level INFO.
-    """
-    rows = layer_table(model, inputs, extra)
-    attention = [i for i, row in enumerate(rows) if any(kind in row.kind for kind in _ATTENTION)]
-    inside = tuple(f"{rows[i].address.partition('#')[0]}." for i in attention)  # queries, keys and weights are no maps
-    spatial = [row for row in rows if _usable(row, inside)]
-    if attention and spatial and spatial[-1].layout and spatial[-1].layout.prefix:
-        spatial = [row for row in rows[: attention[-1]] if _usable(row, inside)]
-    if not spatial:
-        raise LayerError(
-            f"{type(model).__name__} has no module with a spatial output (N, K, h, w), so no layer can be picked. "
-            "Name one with layer=..., or use a method at the input such as Saliency."
-        )
-    log.info("layer='auto': picked %r, the last spatial layer of %s", spatial[-1].address, type(model).__name__)
-    return spatial[-1].address
-
-
-def _usable(row: LayerInfo, inside: tuple[str, ...]) -> bool:
-    return row.spatial and not row.pooled and not row.address.startswith(inside)

@@ -13,7 +13,7 @@ from attrib import checks
 from attrib.core.incremental.record import NotReplayableError
 from attrib.core.network import cost
 from attrib.core.network.frozen import frozen
-from attrib.core.network.geometry import Layout, find_layout, patch_of
+from attrib.core.network.geometry import Layout, layout_of
 from attrib.core.network.layers import resolve, unwrap
 from attrib.core.objectives.objective import Output
 from attrib.core.query import Query
@@ -133,7 +133,7 @@ def receptive_field(
         query = Query(bare, (x[:1].detach(),), Output(), at, extra)
         with torch.no_grad():
             act = query.run((query.x.clone(),), at)[1][at]
-        layout = places_of(bare, at, act, x)
+        layout = places_of(bare, at, act, x[:1])
         reason = ""
         if method == "arithmetic":
             try:
@@ -152,7 +152,7 @@ def places_of(model: Callable[..., Any], layer: str, act: Tensor, inputs: Tensor
     """
     if act.ndim == 2:
         return None
-    layout = find_layout(act.shape, inputs.shape, patch_of(model))
+    layout = layout_of(model, layer, act.shape, inputs.shape)
     if layout is None or len(layout.size) != 2:
         raise ShapeError(
             f"layer {layer!r} must give (N, K, h, w), (N, h, w, K), tokens of a grid of patches, or (N, K); got "

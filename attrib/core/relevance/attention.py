@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from attrib.core.layer_map import LayerMap
 from attrib.core.network import cost
-from attrib.core.network.geometry import find_layout, main_input, patch_of
+from attrib.core.network.geometry import find_layout, learned_tokens, main_input, patch_of
 from attrib.core.query import Query
 from attrib.core.shared import checked_score
 from attrib.errors import ModelError
@@ -45,9 +45,6 @@ class attending(TorchFunctionMode):  # noqa: N801  reads as a verb, like `rules`
         - fused kernels are replaced by their formula: the output is the model's own but for rounding.
         - thread-local and without effect on the model.
 
-    Args:
-        leaf: weights that need no gradient yet start the graph, so that nothing before them is recorded.
-
     Example:
         >>> tokens = torch.randn(2, 5, 8)
         >>> with attending() as seen:
@@ -56,9 +53,8 @@ class attending(TorchFunctionMode):  # noqa: N801  reads as a verb, like `rules`
         [torch.Size([2, 1, 5, 5])]
     """
 
-    def __init__(self, *, leaf: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.leaf = leaf
         self.weights: list[Tensor] = []
         self._unused: list[Tensor] = []
 
@@ -83,8 +79,6 @@ class attending(TorchFunctionMode):  # noqa: N801  reads as a verb, like `rules`
     def _record(self, weights: Tensor) -> Tensor:
         """Keep ``(..., T, S)`` as ``(N, heads, T, S)``; return what the model goes on with."""
         kept = weights.unsqueeze(1) if weights.ndim == 3 else weights.flatten(0, weights.ndim - 4)
-        if self.leaf and torch.is_grad_enabled() and not kept.requires_grad:
-            kept = kept.detach().requires_grad_(True)
         self.weights.append(kept)
         return kept.reshape(weights.shape)
 
@@ -140,8 +134,14 @@ class attending(TorchFunctionMode):  # noqa: N801  reads as a verb, like `rules`
         return value
 
     def layers(self, n: int) -> list[Tensor]:
-        """The weights ``(N, heads, T, T)`` of ``n`` examples, which must be self-attention among the same tokens."""
-        changed = [weights for weights in self._unused if weights.ndim > 3 and weights.shape[-1] == weights.shape[-2]]
+        """The weights ``(N, heads, T, T)`` of ``n`` examples, which must be self-attention among the same tokens.
+
+        Where some depend on an input that requires a gradient and others do not, only those count: attention among
+        the words of a second tower says nothing of the image.
+        """
+        square = [weights for weights in self._unused if weights.ndim > 3 and weights.shape[-1] == weights.shape[-2]]
+        fed = [weights for weights in self.weights if weights.requires_grad]
+        changed = [weights for weights in square if weights.requires_grad or not fed]
         if changed:
             raise ModelError(
                 f"attention weights must meet the values as the softmax leaves them; {len(changed)} of shape "
@@ -152,9 +152,10 @@ class attending(TorchFunctionMode):  # noqa: N801  reads as a verb, like `rules`
                 f"the model must use attention; none was seen in its forward pass. Seen are {_SEEN}; a transformer "
                 "that runs other kernels can be told to use these. For networks without attention use Grad-CAM."
             )
-        for weights in self.weights:
-            _check(weights, self.weights[0], n)
-        return self.weights
+        found = fed or self.weights
+        for weights in found:
+            _check(weights, found[0], n)
+        return found
 
 
 def _masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
@@ -221,9 +222,10 @@ def attend(query: Query, everywhere: bool) -> Attended:
 
     Cost: one forward pass, and the backward pass to the last layer of attention, or to all of them (``everywhere``).
     """
-    n = len(query.inputs[0])
-    with attending(leaf=True) as seen:
-        output, acts = query.run(tuple(x.clone() for x in query.inputs), *query.objective.layers)
+    n, main = len(query.inputs[0]), main_input(query.inputs)
+    inputs = tuple(x.detach().requires_grad_(x is main) for x in query.inputs)
+    with attending() as seen:
+        output, acts = query.run(tuple(x.clone() for x in inputs), *query.objective.layers)
     goal = query.objective.bind(output, acts)
     score = checked_score(goal(output, acts), n)
     weights = seen.layers(n)
@@ -246,7 +248,7 @@ def on_grid(query: Query, row: Tensor, at: LayerMap) -> Tensor:
     """Values of tokens ``(N, 1, T)`` as maps ``(N, 1, h, w)`` of the patches, finished as ``at`` says."""
     tokens = row.mT
     image, patch = main_input(query.inputs).shape, patch_of(query.model)
-    layout = None if at.reshape else find_layout(tokens.shape, image, patch)
+    layout = None if at.reshape else find_layout(tokens.shape, image, patch, True, learned_tokens(query.model))
     if layout is None and not at.reshape:
         cut = f"patches of {tuple(patch)}" if patch else "no patches that could be found"
         raise ModelError(

@@ -21,7 +21,6 @@ from attrib.core.masking.baseline import Baseline, resolve_baseline
 from attrib.core.masking.masks import Masks
 from attrib.core.masking.options import SweepOptions, auto_rows, check_options
 from attrib.core.masking.pace import Pace
-from attrib.core.network.geometry import find_layout, main_input, patch_of
 from attrib.core.objectives.objective import Acts, Objective
 from attrib.core.query import Query
 from attrib.core.reduce import widened
@@ -208,7 +207,7 @@ def _hidden(query: Query, at: str | None, index: int) -> Tensor:
 
 def _channels(query: Query, what: Tensor, at: str | None) -> int:
     """The axis of the channels: the first one, where no layout says otherwise."""
-    layout = find_layout(what.shape, main_input(query.inputs).shape, patch_of(query.model)) if at else None
+    layout = replace(query, layer=at).layout_of(what) if at else None
     return 1 if layout is None else layout.channels
 
 
