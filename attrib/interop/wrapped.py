@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Attribution, ClassScore, Query
-from attrib.core.network.geometry import Layout, find_layout, main_input, patch_of
+from attrib.core.network.geometry import Layout
 from attrib.core.network.layers import Address, modules_of
 from attrib.core.reduce import Channels, check_channels, reduce_channels
 from attrib.errors import InputError, LayerError, ModelError, RegistryError, TargetError
@@ -193,7 +193,7 @@ class FromCaptum(Attribution):
 
 def layout_at(query: Query, act: Tensor) -> Layout | None:
     """Where ``act``, of the size of an activation, has its locations."""
-    return find_layout(act.shape, main_input(query.inputs).shape, patch_of(query.model))
+    return query.layout_of(act)
 
 
 def from_captum(captum_class: type[Any], *, name: str | None = None, **options: Any) -> type[FromCaptum]:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from attrib.core.network.geometry import find_layout, main_input, patch_of
+from attrib.core.network.geometry import layout_of, main_input
 from attrib.core.network.layers import Address, modules_of
 from attrib.core.network.passes import forward
 
@@ -109,7 +109,7 @@ class _Recorder:
     """Hooks that average what modules are given and give."""
 
     def __init__(self, model: Callable[..., Any], image: Tensor) -> None:
-        self.image, self.patch = image.shape, patch_of(model)
+        self.model, self.image = model, image.shape
         self.names: dict[nn.Module, str] = {}
         for name, module in modules_of(model).items():
             self.names.setdefault(module, name)
@@ -158,7 +158,7 @@ class _Recorder:
     def _note(self, into: list[tuple[Address, Averaged]], at: Address, act: object) -> None:
         """Average an activation, if it has one row per example and more than one place."""
         if isinstance(act, Tensor) and act.is_floating_point() and act.ndim > 2 and len(act) == self.image[0]:
-            layout = find_layout(act.shape, self.image, self.patch)
+            layout = layout_of(self.model, f"{at.name}@{at.side}", act.shape, self.image)
             if layout is not None and layout.spatial:
                 into.append((at, Averaged.of("", layout.maps(act))))
 
