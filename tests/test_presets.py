@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
 import re
 import subprocess
@@ -97,12 +98,11 @@ def test_a_method_says_what_it_computes_its_conventions_cost_arguments_example_a
     titles = ("Convention", "Cost", "Args", "Example", "References")
     parts = [text.index(".. math::"), *(text.index(f"    {title}:") for title in titles)]
     assert parts == sorted(parts)
-    documented = re.findall(r"^ {4}(\w+):", f"    {section(name, 'Args')}", re.MULTILINE)
-    missing = {"model", "layer"} - set(documented)
+    missing = {"model", "layer"} - documented(name)
     assert not missing
     assert re.search(r"\b(19|20)\d\d\b", section(name, "References"))
-    METHODS[name](Modules(), **{k: v for k, v in QUICK[name].items() if k in documented})  # what is documented is taken
-    assert set(QUICK[name]) <= set(documented)
+    METHODS[name](Modules(), **{k: v for k, v in QUICK[name].items() if k in documented(name)})  # and is taken
+    assert set(QUICK[name]) <= documented(name)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -130,6 +130,81 @@ def test_unknown_options_are_refused_and_captums_own_are_taken() -> None:
     one, other = (METHODS["integrated_gradients"](model, n_steps=3, method=m).attribute(X, 2)
                   for m in ("gausslegendre", "riemann_left"))  # fmt: skip
     assert not torch.allclose(one, other)
+
+
+# --- every argument changes something
+
+
+def halves(*x: Tensor) -> Tensor:
+    return four(*x) // 2
+
+
+Values = tuple[Any, Any]
+COMMON: dict[str, Values] = {
+    "model": (nets.fill(Modules()), nets.fill(Modules(), seed=5)), "channels": ("sum", "none"),
+}  # fmt: skip
+LAYER: dict[str, Values] = {"layer": (None, "conv")}
+BATCHES: dict[str, Values] = {"batch_size": (1, 7)}
+SAMPLES: dict[str, Values] = {**BATCHES, "n_samples": (20, 21), "seed": (0, 1)}
+NOISE: dict[str, Values] = {**COMMON, **LAYER, **SAMPLES, "noise": (0.1, 0.2)}
+REGION: dict[str, Values] = {**COMMON, **BATCHES, "feature_mask": (four, halves), "baselines": ("zero", 1.0)}
+SEVERAL: dict[str, Values] = {"baselines": ("zero", ["zero", "blur"])}
+EFFECTS: dict[str, dict[str, Values]] = {
+    "deeplift": {**COMMON, **LAYER, "baselines": ("zero", 1.0), "tolerance": (0.01, 0.0)},
+    "deeplift_shap": {**COMMON, **LAYER, **SEVERAL, "tolerance": (0.01, 0.0)},
+    "feature_ablation": {**REGION, **LAYER},
+    "gradient_shap": {**COMMON, **LAYER, **SAMPLES, **SEVERAL, "multiply_by_inputs": (True, False)},
+    "integrated_gradients": {**COMMON, **LAYER, **BATCHES, "baselines": ("zero", 1.0), "n_steps": (5, 6)},
+    "kernel_shap": {**REGION, **SAMPLES, "n_samples": (8, 9)},
+    "lime": {**REGION, **SAMPLES, "width": (0.25, 0.1), "alpha": (1.0, 0.0)},
+    "lrp": {**COMMON, **LAYER, "gamma": (0.0, 0.25), "epsilon": (1e-9, 0.1)},
+    "shapley_sampling": {**REGION, **SAMPLES, "n_samples": (2, 3)},
+    "smoothgrad": {**NOISE, "absolute": (False, True)},
+    "smoothgrad_squared": NOISE,
+    "vargrad": NOISE,
+}
+# What an argument needs in order to show, and to be quick.
+BESIDES: dict[str, dict[str, Any]] = {
+    **{name: {"feature_mask": four} for name in REGIONS}, "kernel_shap": {"feature_mask": four, "n_samples": 9},
+    "smoothgrad": {"channels": "sum"},
+}  # fmt: skip
+
+
+def documented(name: str) -> set[str]:
+    return set(re.findall(r"^ {4}(\w+):", f"    {section(name, 'Args')}", re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_table_of_effects_knows_every_argument(name: str) -> None:
+    expected = documented(name) - {"options"} - (set() if METHODS[name].takes_layer else {"layer"})
+    assert set(EFFECTS[name]) == expected | {"channels"}
+    assert set(inspect.signature(METHODS[name]).parameters) <= documented(name)
+
+
+def watched(name: str, options: dict[str, Any]) -> tuple[list[float], tuple[int, ...], str]:
+    """The maps, the rows of each pass, and a refusal."""
+    model, rows, refusal = options.pop("model", COMMON["model"][0]), [], ""
+    maps = torch.zeros(0)
+    handle = model.stem.register_forward_hook(lambda _, args, out: rows.append(len(args[0])))
+    try:
+        maps = METHODS[name](model, **options).attribute(X, [2, 3])
+    except RuleError as error:
+        refusal = str(error)
+    finally:
+        handle.remove()
+    return maps.flatten().tolist(), tuple(rows), refusal
+
+
+@pytest.mark.parametrize(("name", "argument"), [(name, argument) for name in PRESETS for argument in EFFECTS[name]])
+def test_every_argument_changes_something(name: str, argument: str) -> None:
+    one, other = (watched(name, {**BESIDES.get(name, {}), argument: v}) for v in EFFECTS[name][argument])
+    assert (one[2] != other[2]) == (argument == "tolerance")
+    if argument in ("batch_size", "n_samples", "n_steps"):
+        assert one[1] != other[1]
+    if argument == "batch_size":
+        assert_close(torch.tensor(one[0]), torch.tensor(other[0]), rtol=1e-4, atol=1e-6)
+    elif argument != "tolerance":
+        assert one[0] != other[0]
 
 
 # --- Captum's numbers, on a trained network
@@ -692,6 +767,48 @@ def test_contributions_that_do_not_add_up_are_an_error_though_captum_gives_them(
     with quiet():
         captum = getattr(stock, "DeepLift" if name == "deeplift" else "DeepLiftShap")(model)
         assert_close(taken, captum.attribute(X[:1].clone(), target=2, **baselines).detach())
+
+
+@pytest.mark.parametrize("name", ["deeplift", "deeplift_shap"])
+def test_tolerance_is_the_share_of_the_difference_that_may_be_missing(name: str) -> None:
+    model, baseline = nets.fill(BREAKS["a functional ReLU"]()), torch.ones_like(X[:1])
+    options = {"baselines": 1.0, "channels": "none"}
+    due = difference(model, X[:1], 2, baseline)
+    off = float((METHODS[name](model, tolerance=None, **options).attribute(X[:1], 2).sum() - due).abs() / due.abs())
+    assert off > 0.01
+    METHODS[name](model, tolerance=1.01 * off, **options).attribute(X[:1], 2)
+    with pytest.raises(RuleError, match="must add up"):
+        METHODS[name](model, tolerance=0.99 * off, **options).attribute(X[:1], 2)
+
+
+def test_a_miss_where_scores_hardly_differ_is_told_with_what_is_allowed() -> None:
+    """A score that the baseline has too: what may be missing is a share of what cancels, which is more than 1% of 0."""
+    model, x = nets.fill(BREAKS["a functional ReLU"]()), X[:1]
+    with torch.no_grad():  # the difference is made nil by an input of its own, which no rule concerns
+        gap = (model(x) - model(torch.zeros_like(x)))[:, 2]
+
+    class Level(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, t: Tensor) -> Tensor:
+            out: Tensor = self.model(t) - gap * t[:, 0, 0, :1] / x[:, 0, 0, :1]
+            return out
+
+    with pytest.raises(RuleError, match=r"difference of scores, -?\d\S*, give or take \d\.?\d*e-\d+; Captum's") as told:
+        METHODS["deeplift"](Level()).attribute(x, 2)
+    assert "take 0" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["deeplift", "deeplift_shap"])
+def test_maps_of_zeros_are_warned_of(name: str) -> None:
+    """An untrained head adds up to zero, whatever the rules reach."""
+    model = nets.fill(BREAKS["a smooth activation"]())
+    nn.init.zeros_(model.fc.weight)
+    with pytest.warns(UserWarning, match=r"map is zero.*for examples \[0, 1\]\. Is the head untrained") as told:
+        assert not METHODS[name](model).attribute(X, 2).any()
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("baseline", ["mean", "blur", 1.0])
