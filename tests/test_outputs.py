@@ -587,6 +587,8 @@ def test_grad_cam_of_pytorch_grad_cam_gives_the_same_map_for_its_target() -> Non
 
 # --- what cannot be meant
 
+DICTIONARY = nets.Packed(lambda out: {"out": out, "aux": -out})
+DICTIONARY.chain = PIXELS
 REFUSED: list[tuple[nn.Module, Any, str]] = [
     (NET, Label(9), r"target must lie in \[0, 4\] for a model with 5 outputs; got 9"),
     (NET, Region(1), r"a region needs outputs of shape \(N, C, H, W\); the model gives \(3, 5\)"),
@@ -615,6 +617,12 @@ REFUSED: list[tuple[nn.Module, Any, str]] = [
     (NET, [ClassScore(1)], "must have one entry per example; got 1 for 3 examples. For the same question everywhere"),
     (NET, [lambda out: out[:2]] * 3, r"must return one number; got \(2,\) for example 0"),
     (NET, [lambda out: 3.0] * 3, "must return one number; got float for example 0"),
+    (NET, (ClassScore(1), Label(2), Label(3)), "must be a list; got a tuple of 3, .* Pass list"),
+    (NET, (lambda out: out[3],) * 3, "must be a list; got a tuple of 3"),
+    (SPOTTER, 1, r"returned a list of 3. For a detector use Box\(box, label\), pass a callable"),
+    (DICTIONARY, 1, r"a dict with keys \['aux', 'out'\]. For a segmentation use Region\(class, key='out'\)"),
+    (nets.make("dict"), 1, r"a dict with keys .*Name the entry, as in lambda out: out\['out'\]\[:, 3\]"),
+    (nets.make("tuple"), 1, r"a tuple of 2. Name the entry, as in lambda out: out\[0\]\[:, 3\]"),
     (NET, [ClassScore(1), 2, 3], "must hold objectives or callables only; got 2 among them. Write ClassScore"),
     (NET, lambda out: out[2, 3], r"got \(\). One that reads the output of a single example goes into a list"),
 ]  # fmt: skip
@@ -666,6 +674,8 @@ def test_detections_that_do_not_fit_together_are_refused(found: dict[str, Tensor
         (lambda: Box((0, 0, 4), 1), r"box must have shape \(4,\) or \(N, 4\)"),
         (lambda: Box("cat", 1), r"box must have shape \(4,\) or \(N, 4\)"),
         (lambda: Box((4, 4, 2, 2), 1), "x1 < x2 and y1 < y2, in pixels; .* Convert xywh boxes"),
+        (lambda: Box((2, 4, 4, 4), 1), "x1 < x2 and y1 < y2, in pixels; .* overlaps nothing: take another detection"),
+        (lambda: Box((2, 4, float("nan"), 4), 1), "x1 < x2 and y1 < y2, in pixels"),
         (lambda: Box((0, 0, 4, 4), 1.5), "label of a box must hold whole numbers"),
         (lambda: Box((0, 0, 4, 4), 1, iou=2), r"iou must be a finite number in \[0, 1\]; got 2"),
         (lambda: Similarity(torch.ones(5)).in_space("probability"), "'probability' must be asked of a class"),

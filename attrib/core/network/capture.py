@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
+from torch.utils.hooks import RemovableHandle
 
+from attrib.core.network.geometry import Layout, layout_of, main_input
 from attrib.core.network.layers import Address, modules_of, resolve
 from attrib.errors import LayerError
 
@@ -19,9 +21,16 @@ Edit = Callable[[Tensor], Tensor]
 class Activations:
     """What `capture` saw: ``acts["layer4"]`` is the Tensor that layer produced in the one forward pass."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: Callable[..., Any] | None = None) -> None:
         self._seen: dict[tuple[str, str], list[object]] = {}
         self._order: list[Address] = []
+        self._model = model
+        self._image: tuple[int, ...] | None = None
+
+    def _fed(self, _model: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note what the model is run on, see `layout`."""
+        inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        self._image = tuple(main_input(inputs).shape) if inputs else None
 
     def _keep(self, name: str, side: str, value: object) -> None:
         self._order.append(Address(name, self._next(name, side), side))
@@ -42,7 +51,8 @@ class Activations:
 
     def detached(self) -> Activations:
         """The same activations without the graph behind them."""
-        found = Activations()
+        found = Activations(self._model)
+        found._image = self._image
         found._seen = {key: [detached(value) for value in values] for key, values in self._seen.items()}
         found._order = [*self._order]
         return found
@@ -57,6 +67,12 @@ class Activations:
                 "Choose a module inside or after it."
             )
         return value
+
+    def layout(self, layer: str) -> Layout | None:
+        """Where the channels and locations of ``layer`` are; None where it has none, or unknown ones."""
+        if self._model is None or self._image is None:
+            return None
+        return layout_of(self._model, layer, self[layer].shape, self._image)
 
 
 def detached(value: Any) -> Any:
@@ -97,14 +113,16 @@ def capture(
         torch.Size([2, 4, 12, 12])
     """
     edits = dict(edit or {})
-    acts = Activations()
+    acts = Activations(model)
     if not layers and not edits:
         yield acts
         return
     known = modules_of(model)
     sides = {(Address.parse(a).name, Address.parse(a).side) for a in (*layers, *edits)}
-    handles = []
+    handles: list[RemovableHandle] = []
     try:
+        if isinstance(model, nn.Module):
+            handles.append(model.register_forward_pre_hook(acts._fed, with_kwargs=True))
         for name, side in sides:
             if name not in known:  # it stands in a target; other layers were resolved before
                 resolve(model, name)

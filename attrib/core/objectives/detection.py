@@ -107,8 +107,11 @@ def _corners(box: object) -> Tensor:
     corners = corners.detach()
     if corners.ndim not in (1, 2) or corners.shape[-1] != 4 or not len(corners):
         raise TargetError(f"box must have shape (4,) or (N, 4): x1, y1, x2, y2; got {box!r}.")
-    if not bool(torch.isfinite(corners).all()) or not bool((corners[..., :2] < corners[..., 2:]).all()):
-        raise TargetError(f"box must have x1 < x2 and y1 < y2, in pixels; got {corners.tolist()}. Convert xywh boxes.")
+    sides = corners[..., 2:] - corners[..., :2]
+    if not bool(torch.isfinite(sides).all()) or not bool((sides > 0).all()):
+        empty = bool((sides >= 0).all())
+        why = "One without an area overlaps nothing: take another detection" if empty else "Convert xywh boxes"
+        raise TargetError(f"box must have x1 < x2 and y1 < y2, in pixels; got {corners.tolist()}. {why}.")
     return corners.reshape(-1, 4)
 
 

@@ -159,9 +159,21 @@ def _tensor(output: Any) -> Tensor:
     keys = f" with keys {sorted(map(str, output))}" if isinstance(output, Mapping) else ""
     keys = f" of {len(output)}" if isinstance(output, (tuple, list)) else keys
     raise ModelError(
-        f"the model must return one Tensor for a class target; it returned a {kind}{keys}. Pass a callable target that "
-        "picks one number per example, such as lambda out: out['out'][:, 3, 8, 8], or wrap the model."
+        f"the model must return one Tensor for a class target; it returned a {kind}{keys}. {_remedy(output)}, pass a "
+        "callable target that picks one number per example, or wrap the model."
     )
+
+
+def _remedy(output: Any) -> str:
+    """The objective for such an output."""
+    if isinstance(output, Mapping):
+        dense = [key for key, value in output.items() if isinstance(value, Tensor) and value.ndim == 4]
+        if dense:
+            return f"For a segmentation use Region(class, key={dense[0]!r})"
+        return f"Name the entry, as in lambda out: out[{next(iter(output), 'scores')!r}][:, 3]"
+    if output and isinstance(output, (tuple, list)) and all(isinstance(one, Mapping) for one in output):
+        return "For a detector use Box(box, label)"
+    return "Name the entry, as in lambda out: out[0][:, 3]"
 
 
 @dataclass(frozen=True, eq=False)

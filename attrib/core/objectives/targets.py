@@ -25,6 +25,11 @@ def as_objective(target: object) -> Objective:
         return _from_text(target)
     if isinstance(target, list) and any(callable(one) for one in target):
         return Each(tuple(target))
+    if isinstance(target, tuple) and any(callable(one) for one in target):
+        raise TargetError(
+            f"objectives or callables for each example must be a list; got a tuple of {len(target)}, which is one "
+            "position for all examples. Pass list(target)."
+        )
     if callable(target):
         return Custom(target)
     return ClassScore(as_index(target))
