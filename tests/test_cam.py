@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -114,17 +115,51 @@ def test_the_highest_scores_are_explained_in_their_order() -> None:
         assert_close(found.maps[n], torch.cat([CAM(GAP).attribute(X[n : n + 1], int(c))[0] for c in top.indices[n]]))
 
 
-def test_each_example_may_have_classes_of_its_own_and_all_may_be_asked() -> None:
-    own = torch.tensor([[0, 1], [2, 3], [4, 0]])
+OWN = [[0, 1], [2, 3], [4, 0]]
+
+
+@pytest.mark.parametrize(
+    "own", [OWN, tuple(map(tuple, OWN)), np.array(OWN), torch.tensor(OWN)], ids=lambda o: type(o).__name__
+)
+def test_each_example_may_have_classes_of_its_own_in_any_form(own: Any) -> None:
     found = class_maps(GradCAM(GAP, "conv"), X, own)
-    assert torch.equal(found.classes, own)
+    assert found.classes.tolist() == OWN
     assert torch.equal(found.maps[1, 1], GradCAM(GAP, "conv").attribute(X, 3)[1, 0])
+
+
+@pytest.mark.parametrize("same", [[4, 2], (4, 2), range(4, 0, -2), np.array([4, 2]), torch.tensor([4, 2])])
+def test_all_examples_may_have_the_same_classes_in_any_form(same: Any) -> None:
+    assert class_maps(CAM(GAP), X, same).classes.tolist() == [[4, 2]] * 3
+
+
+def test_one_row_for_each_of_as_many_examples_as_classes_is_no_column() -> None:
+    assert class_maps(CAM(GAP), X[:2], [[0, 1], [2, 3]]).classes.tolist() == [[0, 1], [2, 3]]
+    assert class_maps(CAM(GAP), X[:2], [[0], [3]]).classes.tolist() == [[0], [3]]
+
+
+@pytest.mark.parametrize("several", [2, torch.tensor(2), np.array(2), np.int64(2)])
+def test_how_many_may_be_any_whole_number(several: Any) -> None:
+    assert class_maps(CAM(GAP), X, several).classes.tolist() == GAP(X).topk(2).indices.tolist()
+
+
+def test_all_classes_may_be_asked_and_by_default_five_or_as_many_as_there_are() -> None:
     assert class_maps(CAM(GAP), X, "all").classes.tolist() == [[0, 1, 2, 3, 4]] * 3
+    assert class_maps(CAM(GAP), X).classes.tolist() == GAP(X).topk(5).indices.tolist()
+    for classes, shown in ((3, 3), (7, 5)):
+        model = nets.fill(
+            nn.Sequential(nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, classes))
+        )
+        assert class_maps(CAM(model), X).classes.shape == (3, shown)
 
 
-def test_a_contrast_of_cams_is_the_map_of_the_difference() -> None:
-    found = class_maps(CAM(GAP), X, [3, 1])
-    assert_close(found.contrast(3, 1), CAM(GAP).attribute(X, ClassScore(3) - ClassScore(1)))
+def test_a_contrast_is_the_map_of_the_difference_without_relu_and_with_it_is_not() -> None:
+    goal = ClassScore(3) - ClassScore(1)
+    for kind in (CAM, GradCAM):
+        signed, positive = (
+            class_maps(kind(GAP, "conv", relu=relu), X, [3, 1]).contrast(3, 1) for relu in (False, True)
+        )
+        assert_close(signed, kind(GAP, "conv", relu=False).attribute(X, goal))
+        assert not torch.allclose(positive, kind(GAP, "conv", relu=True).attribute(X, goal))
 
 
 def test_all_classes_take_one_forward_pass_and_cam_no_backward() -> None:
@@ -148,6 +183,10 @@ def test_all_classes_take_one_forward_pass_and_cam_no_backward() -> None:
         (6, TargetError, r"rank must lie in \[0, 4\] for a model with 5 outputs; got 5"),
         ([7], TargetError, r"target must lie in \[0, 4\]"),
         (torch.zeros(2, 2, dtype=torch.int64), TargetError, "one entry per example"),
+        ([[0, 1], [2, 3], [4]], TargetError, "one length"),
+        (np.array([0.5, 1.0]), TargetError, "got 0.5"),
+        ([True], TargetError, "boolean"),
+        (torch.tensor(0.5), InputError, "classes must be an integer"),
     ],
 )
 def test_classes_that_are_not_there_are_refused(classes: Any, error: Any, says: str) -> None:

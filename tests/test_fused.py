@@ -49,8 +49,8 @@ def test_fused_maps_are_resized_scaled_and_joined(relu: bool, how: Any, scale: A
     methods = parts(model, relu=relu)
     maps = [method.attribute(x, 2)[:, 0].numpy() for method in methods]
     scales = [scale] * 3 if isinstance(scale, str) else list(scale)
-    for size in (None, (5, 9)):
-        expected = [cam_family.fused(list(row), scales, how, *(size or (8, 6))) for row in zip(*maps, strict=True)]
+    for size, sides in ((None, (8, 6)), ((5, 9), (5, 9)), (7, (7, 7))):
+        expected = [cam_family.fused(list(row), scales, how, *sides) for row in zip(*maps, strict=True)]
         assert_rows(Fused(methods, how=how, scale=scale, size=size).attribute(x, 2), expected, EXACT)
 
 
@@ -198,7 +198,12 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: Fused(parts(), scale="min"), InputError, "scale must be one of"),  # type: ignore[arg-type]
     (lambda: Fused(parts(), scale=["max"]), InputError, "one for each of 3 methods"),
     (lambda: Fused(parts(), size=(0, 3)), InputError, "size must be an integer >= 1; got 0"),
-    (lambda: Fused(parts(), size=(4,)).attribute(X, 2), ShapeError, r"one length per axis .* 2; got \(4,\)"),
+    (
+        lambda: Fused(parts(), size=(4, 5, 6)).attribute(X, 2),
+        InputError,
+        r"size must be .* 2, one per axis; got \(4, 5, 6\)",
+    ),
+    (lambda: Fused(parts(), size=0.5), InputError, "size must be an integer >= 1; got 0.5"),
     (
         lambda: Fused([*parts(), Saliency(NET, channels="none")]).attribute(X, 2),
         ShapeError,

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from attrib import checks
 from attrib.core.attribution import Attribution
-from attrib.core.objectives.indices import as_index
+from attrib.core.objectives.indices import Index, as_index
 from attrib.core.objectives.objective import ClassScore, Objective, Predicted
 from attrib.core.query import Clean, Query
 from attrib.core.together import Together
 from attrib.errors import InputError, ShapeError, TargetError
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +45,7 @@ class ClassMaps:
     def contrast(self, index: int, other: int) -> Tensor:
         """What speaks for one class more than for another, ``(N, 1, h, w)``: the difference of their maps.
 
-        For CAM, and Grad-CAM with ``relu=False``, it is the map of the difference of the scores.
+        With ``relu=False`` (the default of CAM, not of Grad-CAM) it is the map of the difference of the scores.
         """
         return self.of(index) - self.of(other)
 
@@ -49,7 +53,7 @@ class ClassMaps:
 def class_maps(
     method: Attribution,
     inputs: Tensor,
-    classes: int | str | Sequence[int] | Tensor = 5,
+    classes: int | str | Sequence[int] | Sequence[Sequence[int]] | np.ndarray[Any, Any] | Tensor | None = None,
     layer: str | None = None,
     *,
     additional_forward_args: object = None,
@@ -60,14 +64,14 @@ def class_maps(
         - the maps are, bit for bit, those of ``method.attribute`` with each class as the target.
 
     Cost: methods that say what they read (`Attribution.passes`) take one forward pass for all classes, and those that
-    use gradients one backward pass per class and rule; ``CAM`` takes none. Others run once per class. ``"all"`` and a
-    layer to be found take one more forward pass each.
+    use gradients one backward pass per class and rule; ``CAM`` takes none. Others run once per class. ``"all"``, None
+    and a layer to be found take one more forward pass each.
 
     Args:
         method: an instance that makes maps ``(N, 1, h, w)``.
         inputs: ``(N, C, H, W)``.
-        classes: how many, those with the highest scores of each example; or which, a list for all examples or a Tensor
-            ``(N, K)``; or ``"all"``.
+        classes: how many, those with the highest scores of each example, the highest five if None; or which: K numbers
+            for all examples, or ``(N, K)``, a row for each, as lists, array or Tensor; or ``"all"``.
         layer: see `Attribution.attribute`.
         additional_forward_args: see `Attribution.attribute`.
 
@@ -114,17 +118,32 @@ def _one(maps: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 
 def _objectives(classes: object, query: Query) -> list[Objective]:
+    """One question for each map."""
+    if classes is None:
+        return [Predicted(rank=rank) for rank in range(min(_SHOWN, _outputs(query)))]
     if isinstance(classes, str):
         checks.choice("classes", classes, ("all",))
-        query.clean  # noqa: B018  the output must be (N, C)
-        return [ClassScore(index) for index in range(query.clean.output.shape[1])]
-    if isinstance(classes, Tensor) and classes.ndim == 2:
-        return [ClassScore(as_index(column)) for column in classes.T]
-    if isinstance(classes, (Sequence, Tensor)):
-        if not len(classes):
-            raise TargetError("classes must hold at least one class index; got none.")
-        return [ClassScore(as_index(index)) for index in classes]
-    return [Predicted(rank=rank) for rank in range(checks.integer("classes", classes, 1))]
+        return [ClassScore(index) for index in range(_outputs(query))]
+    rows: object = classes.tolist() if isinstance(classes, (Tensor, np.ndarray)) else classes
+    if isinstance(rows, Sequence):
+        return [ClassScore(column) for column in _columns(list(rows))]
+    return [Predicted(rank=rank) for rank in range(checks.integer("classes", rows, 1))]
+
+
+def _outputs(query: Query) -> int:
+    """How many classes the model has."""
+    Predicted().bind(query.clean.output, query.clean.acts)  # which refuses what is not (N, C)
+    return int(query.clean.output.shape[1])
+
+
+def _columns(rows: list[Any]) -> list[Index]:
+    """For each map its class: one for all examples, or ``(N,)`` where each example has a row of its own."""
+    if not rows:
+        raise TargetError("classes must hold at least one class index; got none.")
+    if not any(isinstance(row, (list, tuple)) for row in rows):
+        return [as_index(index) for index in rows]
+    found = as_index(rows)  # which refuses rows of different lengths
+    return [as_index(column) for column in found.T] if isinstance(found, Tensor) else []
 
 
 def _index(goal: Objective) -> Tensor:

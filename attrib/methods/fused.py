@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from attrib import checks
 from attrib.core import Attribution, Backward, Query, Recorded
 from attrib.core.reduce import upsample
-from attrib.errors import InputError, LayerError, ShapeError
+from attrib.errors import InputError, LayerError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,7 +43,7 @@ class Fused(Attribution):
         methods: instances made with one model, each with its layer.
         how: ``"max"`` (LayerCAM), ``"mean"`` or ``"product"`` of the scaled maps.
         scale: ``"max"``, ``"tanh"`` or ``"none"``; or one for each method.
-        size: of the fused map, one length per axis; the input's if None.
+        size: of the fused map, one length for every axis or one per axis; the input's if None.
 
     Example:
         >>> from attrib.methods import LayerCAM
@@ -61,7 +61,7 @@ class Fused(Attribution):
         *,
         how: How = "max",
         scale: Scaling | Sequence[Scaling] = "max",
-        size: Sequence[int] | None = None,
+        size: int | Sequence[int] | None = None,
     ) -> None:
         self.methods = _parts(methods)
         super().__init__(self.methods[0].model)
@@ -71,7 +71,7 @@ class Fused(Attribution):
         if len(scales) != len(self.methods):
             raise InputError(f"scale must be one, or one for each of {len(self.methods)} methods; got {scale!r}.")
         self.scale = tuple(checks.choice("scale", one, get_args(Scaling)) for one in scales)
-        self.size = None if size is None else tuple(checks.integer("size", side, 1) for side in size)
+        self.size = None if size is None else checks.sides("size", size)
 
     def on(self, model: Callable[..., Any]) -> Self:
         """See `Attribution.on`: every part goes with it."""
@@ -105,9 +105,7 @@ class Fused(Attribution):
         return stacked.amax(0) if self.how == "max" else stacked.mean(0)
 
     def _scaled(self, part: Attribution, scale: Scaling, query: Query) -> Tensor:
-        size = self.size or query.size
-        if len(size) != len(query.size):
-            raise ShapeError(f"size must have one length per axis of the input, {len(query.size)}; got {size}.")
+        size = query.size if self.size is None else checks.sides("size", self.size, axes=len(query.size))
         maps = cast(Tensor, part.answer(replace(query, layer=_at(part, query.layer))))  # one input: see query.size
         checks.shape(maps, " ".join(["n", "1", *"dhw"[-len(size) :]]), f"maps of {type(part).__name__} in Fused")
         large = upsample(maps, size)
