@@ -50,19 +50,23 @@ def test_everything_is_saved_and_told_in_the_manifest(tmp_path: Path) -> None:
     found = occlude(tiny.loaded(), tiny.picture(), 1, classes=[2], baseline=0.5, **HOW)
     found.save(tmp_path / "run", figures=True)
     assert files(tmp_path / "run") == {
-        *(f"maps/{name}.npy" for name in ("score", "label", "feature", "class_2")),
-        *("manifest.json", "figure.png"),
+        *(f"arrays/{at}.{name}.npy" for at in ("grid", "pixels") for name in ("score", "label", "feature", "class_2")),
+        *("manifest.json", "found.md", "figure.png"),
     }
     told = json.loads((tmp_path / "run" / "manifest.json").read_text())
-    np.testing.assert_array_equal(np.load(tmp_path / "run" / "maps" / "label.npy"), found.maps.label[0].numpy())
-    np.testing.assert_array_equal(np.load(tmp_path / "run" / "maps" / "score.npy"), found.maps.score[0].numpy())
+    for at, maps in (("grid", found.maps), ("pixels", found.maps.upsampled())):
+        for name in ("score", "label", "feature"):
+            saved = np.load(tmp_path / "run" / "arrays" / f"{at}.{name}.npy")
+            np.testing.assert_array_equal(saved, getattr(maps, name)[0].numpy())
     assert told["kind"] == "occlusion maps"
     assert told["options"] == {"baseline": 0.5, "window": 4, "stride": 3}
     assert (told["layer"], told["grid"]) == ("conv2", [3, 3])
     assert told["channel"] == int(found.maps.channel[0])
     assert told["clean"]["score"] == pytest.approx(float(found.maps.clean.score[0]))
     assert told["windows"] == {"window": [4, 4], "stride": [3, 3], "edge": "full"}
-    assert told["maps"]["score"]["shape"] == [3, 3]
+    assert told["arrays"]["grid.score"]["shape"] == [3, 3]
+    assert told["arrays"]["pixels.class_2"]["shape"] == [1, 10, 10]
+    assert told["object"] is None
     with Image.open(tmp_path / "run" / "figure.png") as figure:
         assert figure.width > 1000
 
@@ -76,14 +80,38 @@ def test_a_bare_model_several_pictures_and_unknown_classes_are_refused() -> None
         occlude(tiny.loaded(), tiny.picture(), classes=["unicorn"])
 
 
+def object_mask(width: int, height: int) -> Image.Image:
+    """White in the top left quarter."""
+    mask = Image.new("L", (width, height))
+    mask.paste(255, (0, 0, width // 2, height // 2))
+    return mask
+
+
+def test_with_a_mask_the_object_and_its_context_are_hidden_too(tmp_path: Path) -> None:
+    net, photo = tiny.loaded(), tiny.picture()
+    found = occlude(net, photo, 1, mask=object_mask(*photo.size), regions=4, seed=3, baseline=0.5, **HOW)
+    seen = torch.zeros(10, 10, dtype=torch.bool)
+    seen[:5, :5] = True
+    own = attrib.object_context(net.model, net.inputs(photo), seen, 1, regions=4, seed=3, baseline=0.5)
+    assert str(found.hidden) == str(own)
+    assert found.to_text().splitlines()[-2].split()[:2] == ["area", "clean"]
+    found.save(tmp_path / "run")
+    told = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert told["object"]["area"] == 0.25
+    assert {"mask": "Image", "regions": 4, "seed": 3}.items() <= told["options"].items()
+    with pytest.raises(InputError, match="mask must have the size of its picture"):
+        occlude(net, photo, 1, mask=object_mask(3, 3), **HOW)
+
+
 class TestCommand:
     def test_writes_maps_figure_and_manifest_and_prints_what_was_found(self, run: Any, desk: Path) -> None:  # noqa: F811
         code, out, _ = run(*COMMAND, "--class", "dog", "--class", "0", "--out", "run")
         assert code == 0
         assert "3 x 3 positions of a window of 4x4 pixels" in out
         assert files(desk / "run") == {
-            *(f"maps/{name}.npy" for name in ("score", "label", "feature", "class_3", "class_0")),
-            *("manifest.json", "figure.png"),
+            *(f"arrays/{at}.{name}.npy" for at in ("grid", "pixels") for name in ("score", "label", "feature")),
+            *(f"arrays/{at}.class_{index}.npy" for at in ("grid", "pixels") for index in (0, 3)),
+            *("manifest.json", "found.md", "figure.png"),
         }
         told = json.loads((desk / "run" / "manifest.json").read_text())
         assert told["command"][:3] == ["attrib", "occlude", "photos/a.png"]
@@ -94,7 +122,7 @@ class TestCommand:
             assert run(*COMMAND, "--out", folder, "--no-figures")[0] == 0
         assert "figure.png" not in files(desk / "one")
         for name in ("score", "label", "feature"):
-            one, other = ((desk / folder / "maps" / f"{name}.npy").read_bytes() for folder in ("one", "other"))
+            one, other = ((desk / folder / "arrays" / f"grid.{name}.npy").read_bytes() for folder in ("one", "other"))
             assert one == other
 
     def test_json_is_the_manifest(self, run: Any) -> None:  # noqa: F811
@@ -107,6 +135,20 @@ class TestCommand:
         assert number["options"]["baseline"] == 0.0
         assert number["clean"] == told["clean"]
 
+    def test_everything_that_the_function_takes_can_be_said(self, run: Any, desk: Path) -> None:  # noqa: F811
+        with Image.open(desk / "photos" / "a.png") as photo:
+            object_mask(*photo.size).save(desk / "mask.png")
+        words = ("--score", "logit", "--channel", "2", "--edge", "cut", "--mask", "mask.png", "--regions", "3")
+        code, out, _ = run(*COMMAND, *words, "--seed", "5", "--json", "--quiet")
+        assert code == 0
+        told = json.loads(out)
+        assert (told["channel"], told["windows"]["edge"], told["options"]["score"]) == (2, "cut", "logit")
+        assert (told["options"]["mask"], told["options"]["regions"], told["options"]["seed"]) == ("mask.png", 3, 5)
+        assert told["object"]["area"] == 0.25
+        assert (
+            told["object"]["clean"] == pytest.approx(told["clean"]["score"]) == pytest.approx(told["target"]["score"])
+        )
+
     @pytest.mark.parametrize(
         ("words", "says"),
         [
@@ -114,6 +156,10 @@ class TestCommand:
             ((*COMMAND, "--baseline", "grey"), "baseline, unless a number, must be one of 'mean', 'zero', 'blur'"),
             ((*COMMAND, "--target", "unicorn"), "unicorn"),
             ((*COMMAND[:-1], "conv9"), "no layer 'conv9'"),
+            ((*COMMAND, "--score", "odds"), "--score must be one of 'probability', 'logit'"),
+            ((*COMMAND, "--edge", "wrap"), "--edge must be one of 'full', 'cut'"),
+            ((*COMMAND, "--channel", "99"), "channel must lie in [0, 5] for layer 'conv2'"),
+            ((*COMMAND, "--mask", "none.png"), "none.png"),
         ],
     )
     def test_wrong_arguments_are_told_as_such(self, run: Any, words: tuple[str, ...], says: str) -> None:  # noqa: F811

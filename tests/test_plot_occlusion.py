@@ -86,6 +86,15 @@ def test_the_photo_is_outlined_where_half_of_the_score_is_lost() -> None:
     assert not titled(untouched, "the photo").collections
 
 
+@pytest.mark.parametrize("clean", [-2.0, 0.0])
+def test_a_score_that_is_not_positive_has_no_half_and_no_outline(clean: float) -> None:
+    score = torch.linspace(-3, 1, 12).reshape(1, 4, 3)  # a log-probability or log-odds under the square
+    found = made(score=score)
+    found = replace(found, clean=replace(found.clean, score=torch.tensor([clean])))
+    figure = occlusion_panels(found, PHOTO)
+    assert not titled(figure, "the photo").collections
+
+
 def test_a_constant_map_and_one_class_can_be_drawn() -> None:
     found = made(score=torch.full((1, 4, 3), 0.6))
     figure = occlusion_panels(replace(found, classes={}), PHOTO)

@@ -28,6 +28,7 @@ FIELD = "viridis"  # dark is low, as where the paper's figure is blue; it can be
 CLASSES, OTHER = "tab10", "0.8"
 SHOWN = 9  # classes with a colour of their own: more could not be told apart
 LABELS = "most probable class"
+PATCH = 0.35  # inches that the coloured patch of a class and the gaps beside it take from its name
 HALF = 0.5  # the outline in the photo: where less than this share of the clean score is left
 
 
@@ -44,7 +45,8 @@ def occlusion_panels(
     Convention:
         - values are those *with* a square at this place, averaged over the windows that cover the pixel; dark is low,
           where the network needs what is hidden. Each panel has its own scale, from its lowest to its highest value.
-        - the outline in the photo holds the places where less than half of the clean score is left.
+        - the outline in the photo holds the places where less than half of the clean score is left; there is none
+          where that score is not positive, as a log-probability, of which nothing is a half.
         - the nine most frequent of the most probable classes have colours, all others are grey.
 
     Args:
@@ -71,7 +73,8 @@ def occlusion_panels(
     fields = _fields(found, pixels, called, target, example)
     shape = (1, 3 + len(fields))
     level = HALF * float(found.clean.score[example])
-    outlined = fields[0].values.min() < level < fields[0].values.max()  # Matplotlib warns of contours that are nowhere
+    # Matplotlib warns of contours that are nowhere
+    outlined = level > 0 and fields[0].values.min() < level < fields[0].values.max()
     titles = {(0, 1 + i): one.title for i, one in enumerate(fields)}
     photo = "half of the score is lost inside the line" if outlined else "the photo"
     titles |= {(0, 0): photo, (0, 1 + len(fields)): LABELS}
@@ -144,7 +147,7 @@ def _labels(sheet: Sheet, column: int, labels: Floats, names: Mapping[int, str])
     bare(ax)
     bare(legend)
     ax.imshow(shown, interpolation="nearest")
-    wide = legend.get_window_extent().width / sheet.figure.dpi - 0.35
+    wide = legend.get_window_extent().width / sheet.figure.dpi - PATCH
     words = {index: "\n".join(wrap(names.get(index, f"class {index}"), wide, SMALL)) for index in colours}
     handles = [Patch(color=colour, label=words[index]) for index, colour in colours.items()]
     if len(order) > SHOWN:

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from attrib.report.facts import described
+from attrib.report.finding import Finding
 from attrib.report.records import Asked, Spent
-from attrib.report.store import AnyPath, new_directory, to_json, write_array, write_text, writing
 from attrib.report.table import text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch import Tensor
 
-    from attrib.analysis.occlusion.maps import OcclusionMaps
+    from attrib.analysis.occlusion.context import ObjectContext
+    from attrib.analysis.occlusion.maps import OcclusionMaps, PixelMaps
 
 
 @dataclass(frozen=True, eq=False)
-class Occluded:
+class Occluded(Finding):
     """Maps of one picture, and everything needed to get them again.
+
+    ``arrays/grid.*.npy`` are at the positions of the window, ``arrays/pixels.*.npy`` at the resolution of the input.
 
     Attributes:
         image: its name.
@@ -32,6 +35,7 @@ class Occluded:
         names: of the classes that come up, by number.
         spent: what it took.
         about: facts for the manifest.
+        hidden: what is lost with the object and with all but the object, where a mask says which that is.
     """
 
     image: str
@@ -41,6 +45,7 @@ class Occluded:
     names: Mapping[int, str]
     spent: Spent
     about: Mapping[str, Any] = field(repr=False)
+    hidden: ObjectContext | None = None
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -61,6 +66,7 @@ class Occluded:
                 "classes": {index: float(score[0]) for index, score in clean.classes.items()},
             },
             "labels": self.table(),
+            "object": None if self.hidden is None else self.hidden.table()[0],
             "cost": asdict(self.spent),
         }
 
@@ -89,7 +95,11 @@ class Occluded:
             {"most probable": f"{row['name']} ({row['class']})", "positions": f"{row['share']:.1%}"}
             for row in self.table()
         ]
-        return "\n".join([*lines, "", text_table(shown, markdown=markdown)])
+        tables = [text_table(shown, markdown=markdown)]
+        if self.hidden is not None:
+            row = {name: f"{value:.3g}" for name, value in self.hidden.table()[0].items()}
+            tables.append(text_table([row], markdown=markdown))
+        return "\n\n".join(["\n".join(lines), *tables])
 
     def plot(self) -> Figure:
         """The figure of `attrib.plot.occlusion_panels`."""
@@ -97,25 +107,12 @@ class Occluded:
 
         return occlusion_panels(self.maps, self.view, names=self.names, target=self.asked.name)
 
-    def save(self, directory: AnyPath, *, figures: bool = False) -> Path:
-        """Write a new directory, whole or not at all: ``manifest.json``, ``maps/*.npy`` and, if asked, the figure.
+    def _saved(self) -> list[tuple[str, Any]]:
+        return [("grid", _named(self.maps)), ("pixels", _named(self.maps.upsampled()))]
 
-        Raises:
-            OutputError: the directory is taken or cannot be written.
-        """
-        with new_directory(directory) as folder:
-            self.write(folder, figures=figures)
-        return Path(directory)
 
-    def write(self, folder: Path, *, figures: bool = False) -> None:
-        """Write the files of `save` into a directory that exists."""
-        found = self.maps
-        maps = {"score": found.score, "label": found.label, "feature": found.feature}
-        maps |= {f"class_{index}": score for index, score in found.classes.items()}
-        manifest = self.manifest
-        manifest["maps"] = {name: write_array(folder, f"maps/{name}.npy", one[0]) for name, one in maps.items()}
-        if figures:
-            manifest["figure"] = "figure.png"
-            with writing("figure.png"):
-                self.plot().savefig(folder / "figure.png")
-        write_text(folder, "manifest.json", to_json(manifest))
+def _named(maps: OcclusionMaps | PixelMaps) -> dict[str, Tensor]:
+    """The maps of the one example, by name."""
+    named = {"score": maps.score, "label": maps.label, "feature": maps.feature}
+    named |= {f"class_{index}": score for index, score in maps.classes.items()}
+    return {name: one[0] for name, one in named.items()}
