@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from torchvision.models.convnext import CNBlockConfig
 
 from attrib import Channel, Deconvnet, GuidedBackprop, InputXGradient, Neuron, Saliency
+from attrib.analysis import TrainingWatch
 from attrib.core import Layout, Query, as_objective, capture, frozen
 from attrib.core.objectives.features import Guided
 from attrib.errors import AttribError, InputError, LayerError, ShapeError, TargetError
@@ -247,3 +248,17 @@ def test_a_map_that_only_the_class_token_would_make_is_refused() -> None:
     model, _ = NETS["vit"]
     with pytest.raises(LayerError, match="behind it only the class token is read"):
         Saliency(model).attribute(X, 1, "encoder.layers.encoder_layer_1")
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_features_in_training_are_channels_wherever_a_layer_has_them(name: str) -> None:
+    model, layer = NETS[name]
+    watch = TrainingWatch(X, [layer], channels=99, epochs=None, method="saliency")
+    watch(model, 1)
+    found = watch.found()
+    act = maps(name, X).detach()
+    assert_close(found.response[:, 0], act.flatten(2).amax(2).T)
+    image, (y, x) = int(found.image[7, 0]), found.place[7, 0].tolist()
+    assert act[image, 7, y, x] == act[:, 7].max()
+    signed = Saliency(model, channels="none", absolute=False)
+    assert_close(found.projection[7, 0], signed.attribute(X[image : image + 1], f"{layer}:7,{y},{x}")[0])

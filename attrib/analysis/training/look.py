@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from attrib.core import Neuron
 from attrib.core.network.frozen import random_state_kept
 from attrib.core.network.streaming import Batch, Data, stream
+from attrib.core.objectives.objective import layout_in
 from attrib.errors import LayerError, TargetError
 from attrib.registry import METHODS
 
@@ -64,7 +65,7 @@ def look(
     for seen in stream(model, data, *features, batch_size=batch_size, show_progress=progress):
         _add(digest, seen.batch.inputs)
         for layer, one in best.items():
-            one.take(seen.acts[layer], seen.batch)
+            one.take(layout_in(seen.acts, layer).maps(seen.acts[layer]), seen.batch)
     every = list(best.values())
     return Glance(
         torch.cat([one.response for one in every]),

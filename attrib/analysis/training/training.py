@@ -16,7 +16,8 @@ from attrib.analysis.training.look import Features, Glance, Projection, look, ra
 from attrib.analysis.training.result import Evolution, rank_correlation
 from attrib.core.network.layers import resolve, unwrap
 from attrib.core.network.streaming import Data, stream
-from attrib.errors import InputError, LayerError, ModelError, did_you_mean
+from attrib.core.objectives.objective import layout_in
+from attrib.errors import InputError, ModelError, did_you_mean
 from attrib.io.images import AnyPath
 from attrib.io.weights import load_state, load_weights
 
@@ -156,9 +157,8 @@ class TrainingWatch:
         source, drawn = torch.Generator().manual_seed(self.seed), {}
         seen = next(iter(stream(network, self.data, *self.layers, batch_size=self.batch_size)))
         for layer in self.layers:
-            if seen.acts[layer].ndim < 2:
-                raise LayerError(f"layer {layer!r} must have channels; got {tuple(seen.acts[layer].shape)}.")
-            drawn[layer] = torch.randperm(seen.acts[layer].shape[1], generator=source)[: self.channels].sort()[0]
+            maps = layout_in(seen.acts, layer).maps(seen.acts[layer])
+            drawn[layer] = torch.randperm(maps.shape[1], generator=source)[: self.channels].sort()[0]
         return {layer: tuple(chosen.tolist()) for layer, chosen in drawn.items()}
 
 
