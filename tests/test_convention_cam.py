@@ -56,3 +56,32 @@ def test_convention_cam_is_linear_in_classes_and_first_order_in_other_scores() -
     slope = GradCAM(GAP, "conv", relu=False).attribute(X, ClassScore(1, "log_odds")) * 48
     assert_close(found, slope)
     assert 0 < p.min() < p.max() < 1
+
+
+@pins("cam", "where the head reads a sum")
+def test_convention_cam_has_the_number_of_places_as_a_factor_behind_a_sum() -> None:
+    class Sums(nets.GapHead):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.fc(self.conv(x).sum((2, 3)))
+            return out
+
+    maps = CAM(nets.fill(Sums())).attribute(X, 2)
+    assert_close(maps, 8 * 6 * CAM(GAP).attribute(X, 2))
+    assert_close(maps.mean((1, 2, 3)) + GAP.get_parameter("fc.bias")[2], nets.fill(Sums())(X)[:, 2])
+
+
+@pins("cam", '``layer="auto"`` is the last output')
+def test_convention_cam_finds_the_last_output_or_else_the_last_input_that_the_mean_is_of() -> None:
+    class Unnamed(nets.GapHead):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = nn.AdaptiveAvgPool2d(1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.fc(self.pool(self.conv(x).square()).flatten(1))
+            return out
+
+    model = nets.fill(Unnamed())
+    assert torch.equal(CAM(model).attribute(X, 2), CAM(model, "pool@input").attribute(X, 2))
+    chain = nets.fill(nets.Chain(nn.ReLU(), nn.ReLU()))
+    assert torch.equal(CAM(chain).attribute(X, 2), CAM(chain, "act2").attribute(X, 2))
