@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from attrib import METHODS, AttentionRollout, Attribution, GradCAM, GradientAttention
 from attrib.core import attending, auto_layer, capture
-from attrib.core.network.geometry import layout_of
+from attrib.core.network.geometry import Layout, layout_of
 from attrib.errors import AttribError, ModelError
 from benchmarks import matrix
 from tests import nets
@@ -149,6 +149,16 @@ def test_a_place_of_the_map_is_that_place_of_the_image(name: str) -> None:
     assert acts[0].shape[2:] == tuple(side // step for side, step in zip(x.shape[2:], cell, strict=True))
     changed = (acts[1] - acts[0]).abs().amax(1)[0] > 1e-6
     assert changed.nonzero().tolist() == [[row, column]]
+
+
+@with_timm
+def test_patches_that_are_filled_up_at_the_rim_have_a_place() -> None:
+    model = timm_vit(img_size=64, dynamic_img_size=True, dynamic_img_pad=True).eval()
+    x = nets.batch(2, 64, 70)
+    with torch.no_grad(), capture(model, "blocks.0.norm1") as acts:
+        model(x)
+    assert layout_of(model, "blocks.0.norm1", acts["blocks.0.norm1"].shape, x.shape) == Layout("tokens", (4, 5), 1)
+    assert AttentionRollout(model).attribute(x, 3).shape == (2, 1, 4, 5)
 
 
 @with_timm
