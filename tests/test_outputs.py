@@ -690,6 +690,15 @@ def test_an_objective_of_an_output_that_makes_no_sense_cannot_be_built(build: An
 # --- through the door that most users take
 
 
+def test_a_name_that_no_class_has_is_told_with_those_that_are_like_it() -> None:
+    with pytest.raises(
+        TargetError, match=r"got 'ants'\. It may also be one of 5 names of classes\. Did you mean 'ant'"
+    ):
+        explain(tiny.loaded(), tiny.picture(0), methods=["saliency"], target="ants")
+    with pytest.raises(TargetError, match=r"got 'ants'\.$"):
+        explain(NET, X, methods=["saliency"], target="ants")
+
+
 def test_explain_takes_goals_of_other_outputs_and_counts_their_entries() -> None:
     network, pictures = tiny.loaded(), [tiny.picture(seed) for seed in range(2)]
     found = explain(network, pictures, methods=["saliency"], targets={"ant": Label(0), "each": [Label(1), Label(2)]})

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attrib.core import ClassScore, Clean, Objective, as_objective
 from attrib.core.objectives.objective import Sum
-from attrib.errors import InputError, TargetError
+from attrib.errors import InputError, TargetError, did_you_mean
 from attrib.report.records import Asked
 from attrib.tasks.subject import Network
 
@@ -53,11 +53,26 @@ def _words(target: object) -> str:
 
 
 def _objective(network: Network, target: object, n: int) -> Objective:
-    index = network.class_index(target) if isinstance(target, str) else None
-    objective = as_objective(target if index is None else index)
+    objective = _from_text(network, target) if isinstance(target, str) else as_objective(target)
     if bad := _entries(objective) - {1, n}:
         raise TargetError(f"target must have one entry, or one for each of {n} images; got {bad.pop()}.")
     return objective
+
+
+def _from_text(network: Network, text: str) -> Objective:
+    """The class of that name, or what else the text means."""
+    if (index := network.class_index(text)) is not None:
+        return as_objective(index)
+    try:
+        return as_objective(text)
+    except TargetError as exc:
+        names = (network.loaded.categories if network.loaded else None) or ()
+        known = (
+            f" It may also be one of {len(names)} names of classes.{did_you_mean(text, dict.fromkeys(names))}"
+            if names
+            else ""
+        )
+        raise TargetError(f"{exc}{known}") from None
 
 
 def _entries(objective: Objective) -> set[int]:
