@@ -261,6 +261,41 @@ def test_layers_where_the_method_has_none_are_refused() -> None:
         make("FeatureAblation", **MASK)(nets.fill(Plain()), "conv2").attribute(nets.batch(2), 1)
 
 
+class Boxed(nn.Module):
+    """What stands at ``pick`` takes a dictionary, and has no weights, as the pooling of regions in a detector."""
+
+    class Pick(nn.Module):
+        def forward(self, maps: dict[str, Tensor]) -> Tensor:
+            return maps["low"].repeat_interleave(self.boxes, 0)
+
+        boxes = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.pick, self.fc = nn.Conv2d(3, 4, 3, padding=1), self.Pick(), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        picked = self.pick({"low": self.conv(x)})
+        out: Tensor = self.fc(picked.relu().mean((2, 3))).reshape(len(x), -1, 5).mean(1)
+        return out
+
+
+@pytest.mark.parametrize("name", ["integrated_gradients", "feature_ablation"])
+def test_a_layer_whose_input_captum_cannot_read_is_refused_by_name(name: str) -> None:
+    with pytest.raises(LayerError, match=r"must take and give Tensors.*at 'pick' it says: 'dict'.*Choose a module"):
+        attrib.METHODS[name](nets.fill(Boxed()), "pick").attribute(nets.batch(2), 1)
+
+
+@pytest.mark.parametrize("name", ["smoothgrad", "vargrad", "gradient_shap"])
+def test_a_layer_of_boxes_is_refused_where_samples_are_averaged(name: str) -> None:
+    model = nets.fill(Boxed())
+    options = {"multiply_by_inputs": False} if name == "gradient_shap" else {}
+    assert attrib.METHODS[name](model, "pick", n_samples=2, **options).attribute(nets.batch(2), 1).any()
+    model.pick.boxes = 3
+    with pytest.raises(LayerError, match=r"one row for each example; 'pick' gives 6 for 2"):
+        attrib.METHODS[name](model, "pick", n_samples=2, **options).attribute(nets.batch(2), 1)
+
+
 AT_LAYERS: dict[str, dict[str, Any]] = {
     "IntegratedGradients": {"n_steps": 5, "baselines": 0.1},
     "GradientShap": {"baselines": two_baselines, "n_samples": 4},

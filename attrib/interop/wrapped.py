@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Attribution, ClassScore, Query
-from attrib.core.network.geometry import Layout
+from attrib.core.layer_map import reduced
 from attrib.core.network.layers import Address, modules_of
-from attrib.core.reduce import Channels, check_channels, reduce_channels
+from attrib.core.reduce import Channels, check_channels
 from attrib.errors import InputError, LayerError, ModelError, RegistryError, TargetError
 from attrib.interop.forms import filled, labels
 from attrib.interop.options import Options, at_layer
@@ -111,12 +111,8 @@ class FromCaptum(Attribution):
         parts = [self._maps(query, rows) for rows in torch.split(examples, self.together or len(examples))]
         maps = tuple(torch.cat(items) for items in zip(*parts, strict=True))
         self._verify(query, maps)
-        return tuple(self._reduced(query, m.to(query.inputs[0].dtype)) for m in maps)
-
-    def _reduced(self, query: Query, maps: Tensor) -> Tensor:
-        """Channels reduced, wherever the layer has them."""
-        layout = None if query.layer is None or self.channels == "none" else layout_at(query, maps)
-        return reduce_channels(maps if layout is None else layout.maps(maps), self.channels, self.absolute)
+        values = [one.to(query.inputs[0].dtype) for one in maps]
+        return reduced(query, values, self.channels, self.absolute)
 
     def _maps(self, query: Query, rows: Tensor) -> tuple[Tensor, ...]:
         """What Captum finds for the examples ``rows``."""
@@ -189,11 +185,6 @@ class FromCaptum(Attribution):
                 raise LayerError(f"{form.__name__} explains outputs of layers only; got {query.layer!r}.")
             options["attribute_to_layer_input"] = True
         return options
-
-
-def layout_at(query: Query, act: Tensor) -> Layout | None:
-    """Where ``act``, of the size of an activation, has its locations."""
-    return query.layout_of(act)
 
 
 def from_captum(captum_class: type[Any], *, name: str | None = None, **options: Any) -> type[FromCaptum]:

@@ -16,7 +16,7 @@ from attrib.core.masking.superpixels import superpixels
 from attrib.core.reduce import Channels
 from attrib.errors import LayerError
 from attrib.interop.forms import Regions
-from attrib.interop.wrapped import FromCaptum, layout_at
+from attrib.interop.wrapped import FromCaptum
 from attrib.registry import METHODS
 
 
@@ -77,13 +77,16 @@ class FeatureAblation(RegionMethod):
         if query.layer is None:
             return super()._options(query, rows)
         act = query.clean.acts[query.layer]
-        layout = layout_at(query, act)
+        layout = query.layout_of(act)
         if layout is None:
-            raise LayerError(f"layer must have locations to hide; {query.layer!r} gives {tuple(act.shape)}.")
+            raise LayerError(
+                f"layer must have locations to hide that are known; {query.layer!r} gives {tuple(act.shape)}. Choose "
+                "another layer."
+            )
         sizes = [1 if axis in (0, layout.channels) else size for axis, size in enumerate(act.shape)]
         locations = torch.arange(prod(sizes), device=act.device).reshape(sizes)
         left = {k: v for k, v in self.given.items() if k not in ("feature_mask", "baselines")}
-        hidden = resolve_baseline(self.given["baselines"], act).expand_as(act)[rows]
+        hidden = resolve_baseline(self.given["baselines"], act, layout.channels).expand_as(act)[rows]
         return {**self._accepted(query, left), "layer_mask": locations, "layer_baselines": hidden}
 
 
