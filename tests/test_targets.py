@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import attrib
 from attrib import Channel, ClassScore, GradCAM, Neuron, Occlusion, Predicted, Saliency
-from attrib.core import as_objective
+from attrib.core import Objective, as_objective
 from attrib.errors import InputError, LayerError, ModelError, ShapeError, TargetError
 from tests import nets
 
@@ -36,10 +36,14 @@ PIXELS = nets.fill(nn.Conv2d(3, 4, 3, padding=1))  # (N, 4, 8, 6): a segmentatio
         ([], r"one entry per example; got \[\]"),
         ([(0, 1), (2,)], "positions of one length"),
         ((1, 2, 3), r"target must give one index for outputs of shape \(2, 5\); got 3"),
-        ("cat", "'predicted', 'layer:channel' or 'layer:channel,y,x'; got 'cat'"),
+        ("cat", "'predicted', 'layer:channel', 'layer:channel,y,x' or 'layer:channel:how' with .* got 'cat'"),
+        ("pool:1:median", "mean, sum, max or strongest; got 'pool:1:median'"),
+        ("pool:1,2,2:max", "mean, sum, max or strongest; got 'pool:1,2,2:max'"),
+        ("pool:1,,2", "mean, sum, max or strongest; got 'pool:1,,2'"),
+        (":1", "mean, sum, max or strongest; got ':1'"),
         ("3", "For class 3 pass the number 3, not a string"),
         ("pool:1,2", r"place must have a number for each of 2 axes of layer 'pool', \(4, 3\); got 1"),
-        ("pool:1,", "'layer:channel' or 'layer:channel,y,x'; got 'pool:1,'"),
+        ("pool:1,", "mean, sum, max or strongest; got 'pool:1,'"),
         ("pool:99", r"channel must lie in \[0, 3\] for layer 'pool'; got 99"),
         ("pool:1,4,0", r"y must lie in \[0, 3\] for layer 'pool'"),
         (object(), "a class index, a list, tuple, array or tensor"),
@@ -66,6 +70,22 @@ def test_a_target_that_cannot_be_meant_is_refused(target: Any, message: str) -> 
 def test_a_pixel_of_a_segmentation_needs_a_full_position(target: Any, message: str) -> None:
     with pytest.raises(TargetError, match=message):
         Saliency(PIXELS).attribute(X, target)
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("pool:1", Channel("pool", 1)),
+        ("pool:1:mean", Channel("pool", 1)),
+        ("pool:1:sum", Channel("pool", 1, "sum")),
+        ("pool:1:max", Channel("pool", 1, "max")),
+        ("pool:1:strongest", Neuron("pool", 1)),
+        ("pool: 1, 2, 0", Neuron("pool", 1, 2, 0)),
+    ],
+)
+def test_a_text_says_what_of_a_channel_is_explained(text: str, same: Objective) -> None:
+    assert torch.equal(Occlusion(NET, window=3).attribute(X, text), Occlusion(NET, window=3).attribute(X, same))
+    assert type(as_objective(text)) is type(same)
 
 
 def test_positions_may_be_given_for_each_example_as_a_tensor() -> None:

@@ -57,7 +57,7 @@ LayerOption: TypeAlias = Annotated[
         "--layer", metavar="LAYER", help="Where methods that need a layer look; the last spatial one unless given."
     ),
 ]
-TARGET = "predicted, a class number or name, or LAYER:CHANNEL."
+TARGET = "predicted, a class number or name, LAYER:CHANNEL, LAYER:CHANNEL,Y,X or LAYER:CHANNEL:sum|max|strongest."
 TargetOption: TypeAlias = Annotated[str, typer.Option("--target", "-t", metavar="TARGET", help=TARGET)]
 TargetsOption: TypeAlias = Annotated[
     list[str] | None,

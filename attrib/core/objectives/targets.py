@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from attrib.core.objectives.each import Each
 from attrib.core.objectives.indices import as_index
 from attrib.core.objectives.objective import ClassScore, Custom, Objective, Output, Predicted
 from attrib.core.objectives.units import Channel, Neuron
 from attrib.errors import TargetError
+
+_UNIT = re.compile(
+    r"(?P<layer>.+):\s*(?P<channel>\d+)\s*(?P<place>(,\s*\d+\s*)*)(:(?P<how>mean|sum|max|strongest))?", re.DOTALL
+)
 
 
 def as_objective(target: object) -> Objective:
@@ -14,8 +20,9 @@ def as_objective(target: object) -> Objective:
 
     ``None`` (the output is one number per example), whole numbers and their lists, tuples, tensors and arrays as in
     Captum and NumPy, ``"predicted"``, ``"layer4:7"`` (mean of channel 7), ``"layer4:7,3,5"`` (unit at row 3, column 5;
-    as many numbers as the layer has axes), callables ``output -> (N,)`` and `Objective`; and a list of objectives or
-    callables, one per example, each called with the output of its example, as pytorch-grad-cam does.
+    as many numbers as the layer has axes), ``"layer4:7:sum"`` and ``":max"`` (a `Channel` reduced so),
+    ``"layer4:7:strongest"`` (a `Neuron` without a place), callables ``output -> (N,)`` and `Objective`; and a list of
+    objectives or callables, one per example, each called with the output of its example, as pytorch-grad-cam does.
     """
     if target is None:
         return Output()
@@ -36,14 +43,16 @@ def as_objective(target: object) -> Objective:
 
 
 def _from_text(text: str) -> Objective:
-    layer, colon, unit = text.rpartition(":")
-    numbers = unit.split(",")
     if text == "predicted":
         return Predicted()
-    if colon and layer and all(n.strip().isdigit() for n in numbers):
-        channel, *place = (int(n) for n in numbers)
-        return Neuron(layer, channel, place=place) if place else Channel(layer, channel)
+    unit = _UNIT.fullmatch(text)
+    if unit is not None and not (unit["place"] and unit["how"]):
+        channel, place = int(unit["channel"]), [int(n) for n in re.findall(r"\d+", unit["place"])]
+        if place or unit["how"] == "strongest":
+            return Neuron(unit["layer"], channel, place=place or None)
+        return Channel(unit["layer"], channel, unit["how"] or "mean")  # type: ignore[arg-type]  # one of the words
     hint = f" For class {text} pass the number {text}, not a string." if text.strip().isdigit() else ""
     raise TargetError(
-        f"target as text must be 'predicted', 'layer:channel' or 'layer:channel,y,x'; got {text!r}.{hint}"
+        "target as text must be 'predicted', 'layer:channel', 'layer:channel,y,x' or 'layer:channel:how' with mean, "
+        f"sum, max or strongest; got {text!r}.{hint}"
     )
