@@ -15,6 +15,7 @@ from attrib.metrics import Metric, Protocol, as_protocol
 from attrib.registry import METRICS
 from attrib.report.comparison import Comparison
 from attrib.tasks.explaining import METHODS_SHOWN
+from attrib.tasks.further import Further
 from attrib.tasks.gathering import Gathering
 from attrib.tasks.masks import Masks, masks_of
 from attrib.tasks.measuring import Measuring, check_needs, check_orders
@@ -33,6 +34,7 @@ class CompareOptions(TypedDict, total=False):
     """How `compare` runs.
 
     Attributes:
+        additional_forward_args: see `ExplainOptions`.
         layer: where the methods that need a layer look; the last spatial one if None.
         controls: True for all control rows, False for none, or their names.
         batch_size: rows per forward pass while curves are measured, or ``"auto"``.
@@ -43,6 +45,7 @@ class CompareOptions(TypedDict, total=False):
         show_progress: progress bar on standard error.
     """
 
+    additional_forward_args: object
     layer: str | nn.Module | None
     controls: bool | Sequence[str]
     batch_size: int | Literal["auto"]
@@ -103,9 +106,9 @@ def compare(
     given = ("model", "method") if masks is None else ("model", "method", "masks")
     check_needs(chosen, given, " Pass masks=, one for each image.")
     check_orders(chosen, protocol)
-    measuring = Measuring(
-        network, explained | controls, tuple(controls), chosen, protocol, options.get("batch_size", "auto")
-    )
+    size = options.get("batch_size", "auto")
+    rows, further = explained | controls, Further.of(options.get("additional_forward_args"), len(found), network)
+    measuring = Measuring(network, rows, tuple(controls), chosen, protocol, size, further=further)
     question, known = _question(network, len(found), target, protocol), masks_of(found, masks)
     gathering = Gathering(measuring, question, known, options.get("keep_maps", True))
     for i, example in enumerate(tqdm(found, unit="image", disable=None if options.get("show_progress") else True)):

@@ -65,6 +65,7 @@ def estimate(
     stride: int | tuple[int, int] | None = None,
     images: int = 1,
     layer: str | nn.Module | None = None,
+    additional_forward_args: object = None,
     **options: Any,
 ) -> Estimate:
     """Size a job of occlusion: positions, arithmetic, seconds.
@@ -81,6 +82,7 @@ def estimate(
         stride: as in `attrib.Occlusion`.
         images: how many images of this size there are.
         layer: hide parts of this layer's activations instead of the inputs.
+        additional_forward_args: one further argument of the model, or a tuple of them, for the one image.
         options: see `attrib.core.SweepOptions`.
 
     Returns:
@@ -94,17 +96,18 @@ def estimate(
     network = Network.of(model)
     count = checks.integer("images", images, 1)
     x = network.place(checks.shape(checks.batch(inputs)[0], "n c h w", "inputs")[:1].detach())
-    plan = explain_plan(network.model, x, window=window, stride=stride, layer=layer)
+    extra = checks.arguments(additional_forward_args)
+    plan = explain_plan(network.model, x, window=window, stride=stride, layer=layer, additional_forward_args=extra)
     with frozen(network.model):
         at = layer if isinstance(layer, str) or layer is None else None
-        query = Query(network.model, (x,), Custom(_first), at, ())
+        query = Query(network.model, (x,), Custom(_first), at, extra)
         what = query.clean.acts[at] if at else x
         windows = Windows.usual((what.shape[2], what.shape[3]), window, stride)
         some = Some(windows, drawn(len(windows), min(_SAMPLE, len(windows))))
         few = Some(windows, some.chosen[:_DENSE_SAMPLE])
         dense = _timed(query, few, at, {**options, "exact_dense": True}) * len(windows) / len(few)
         if plan.reason is None:
-            part = explain_plan(network.model, x, masks=some, layer=layer)
+            part = explain_plan(network.model, x, masks=some, layer=layer, additional_forward_args=extra)
             seconds = _timed(query, some, at, options) * plan.macs / max(1, part.macs)
         else:
             seconds = dense

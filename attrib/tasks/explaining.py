@@ -16,6 +16,7 @@ from attrib import checks
 from attrib.errors import ShapeError
 from attrib.report.explanation import Explanation
 from attrib.report.records import Asked
+from attrib.tasks.further import Further
 from attrib.tasks.questions import questions
 from attrib.tasks.run import Failures, Methods, Runner, runners
 from attrib.tasks.sharing import Answers, Sharing
@@ -31,10 +32,13 @@ class ExplainOptions(TypedDict, total=False):
     """How `explain` runs.
 
     Attributes:
+        additional_forward_args: one further argument of the model, or a tuple of them, such as the words of captions; a
+            Tensor with one entry per image follows the images.
         batch_size: images that go through the model together; 8 unless given.
         show_progress: progress bar on standard error.
     """
 
+    additional_forward_args: object
     batch_size: int
     show_progress: bool
 
@@ -83,9 +87,9 @@ def explain(
     found = examples(images)
     asking = questions(network, len(found), target, targets)
     size = checks.integer("batch_size", options.get("batch_size", 8), 1)
-    failures = Failures()
+    further, failures = Further.of(options.get("additional_forward_args"), len(found), network), Failures()
     positions, x, views = _opened(found, network, failures)
-    work = _Work(Sharing(network, asking, run, failures))
+    work = _Work(Sharing(network, asking, run, failures, further=further))
     work.run([(positions[i : i + size], x[i : i + size]) for i in range(0, len(x), size)], options)
     return Explanation(
         images=tuple(found[i].name for i in positions),
@@ -97,7 +101,8 @@ def explain(
         costs={label: work.sharing.ledger.of(label) for label in work.maps},
         total=work.sharing.ledger.total(),
         failures=tuple(failures.found),
-        about=facts("explanation", network, x) | {"batch_size": size, "methods": {one.label: one.facts for one in run}},
+        about=facts("explanation", network, x)
+        | {"batch_size": size, "methods": {one.label: one.facts for one in run}, **further.facts},
     )
 
 
@@ -157,7 +162,7 @@ class _Work:
         found = []
         for x, answers in self.batches:
             if (runner.label, words) not in answers.maps:
-                maps, spent = runner.run(x, answers.goals[words])
+                maps, spent = runner.run(x, answers.goals[words], answers.extra)
                 self.sharing.ledger.note(runner.label, spent)
                 answers.maps[runner.label, words] = maps
                 bar.update()

@@ -60,7 +60,10 @@ class Gathering:
             row.curves.append(found.curves[label])
             row.scores.append(found.scores[label])
             row.spent += found.spent[label]
-        self.about = self.about or facts("comparison", self.measuring.network, subject.x) | {"inputs": {}}
+        self.about = self.about or facts("comparison", self.measuring.network, subject.x) | {
+            "inputs": {},
+            **self.measuring.further.facts,
+        }
         self.about["inputs"][subject.name] = tensor_hash(subject.x)
         if subject.mask is not None:
             self.about.setdefault("masks", {})[subject.name] = tensor_hash(subject.mask)

@@ -17,6 +17,7 @@ from attrib.core.objectives.objective import Objective
 from attrib.errors import InputError
 from attrib.metrics import CurveMetric, Curves, Metric, Protocol, curves
 from attrib.report.records import Asked, Spent
+from attrib.tasks.further import Further
 from attrib.tasks.questions import Question
 from attrib.tasks.run import Failures, Runner
 from attrib.tasks.sharing import Answers, Sharing
@@ -88,6 +89,7 @@ class Measuring:
         protocol: how curves are measured.
         batch_size: rows per forward pass while maps are measured.
         failures: where what fails is noted.
+        further: what the model takes besides the images.
     """
 
     network: Network
@@ -97,6 +99,7 @@ class Measuring:
     protocol: Protocol
     batch_size: int | Literal["auto"] = "auto"
     failures: Failures = field(default_factory=Failures)
+    further: Further = field(default_factory=Further)
 
     @property
     def methods(self) -> dict[str, Runner]:
@@ -114,7 +117,7 @@ class Measuring:
         mask: Tensor | None = None,
     ) -> Subject:
         """Settle what is asked of an image, which stands at ``position`` of those that the question speaks of."""
-        sharing = Sharing(self.network, [question], [*self.methods.values()], self.failures)
+        sharing = Sharing(self.network, [question], [*self.methods.values()], self.failures, further=self.further)
         answers = sharing.run(x, [position], name)
         return Subject(name, x, view, mask, question, answers, sharing)
 
@@ -134,7 +137,7 @@ class Measuring:
         if key in subject.answers.maps:
             return [subject.answers.maps[key]], [subject.sharing.ledger.of(label)]
         noted = partial(self.failures.attempt, image=subject.name, method=label)
-        made = [noted(partial(runner.run, subject.x, subject.goal)) for runner in runners]
+        made = [noted(partial(runner.run, subject.x, subject.goal, subject.answers.extra)) for runner in runners]
         maps, spent = [one[0] for one in made if one is not None], [one[1] for one in made if one is not None]
         return maps if len(maps) == len(runners) else [], spent
 
@@ -154,8 +157,9 @@ class Measuring:
         if not which or not maps:
             return []
         named = {str(i): one for i, one in enumerate(maps)}
-        model, size = self.network.model, self.batch_size
-        found = curves(model, subject.x, subject.goal, named, self.protocol, which=tuple(which), batch_size=size)
+        options: dict[str, Any] = {"which": tuple(which), "batch_size": self.batch_size}
+        options["additional_forward_args"] = subject.answers.extra
+        found = curves(self.network.model, subject.x, subject.goal, named, self.protocol, **options)
         return list(found.values())
 
     def _scores(
@@ -185,7 +189,7 @@ class Measuring:
 
     def _extra(self, metric: Metric, subject: Subject, runner: Runner) -> dict[str, Any]:
         """What a metric needs beside the maps, and how the model is run."""
-        extra: dict[str, Any] = {"batch_size": self.batch_size}
+        extra: dict[str, Any] = {"batch_size": self.batch_size, "additional_forward_args": subject.answers.extra}
         if "masks" in metric.needs:
             extra["masks"] = subject.mask
         if "method" in metric.needs:

@@ -69,10 +69,10 @@ class Runner:
     method: Attribution
     layer: str | None
 
-    def run(self, x: Tensor, goal: Objective) -> tuple[Tensor, Spent]:
+    def run(self, x: Tensor, goal: Objective, extra: tuple[Any, ...] = ()) -> tuple[Tensor, Spent]:
         """Maps ``(N, 1, h, w)`` on the CPU, and what they took."""
         with measured(x.device) as meter:
-            maps = self.method.attribute(x, goal, self.layer)
+            maps = self.method.attribute(x, goal, self.layer, additional_forward_args=extra)
         return maps.cpu(), meter.spent
 
     @property

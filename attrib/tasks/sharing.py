@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from attrib.core import Objective, Query, frozen
 from attrib.core.together import Together
 from attrib.report.records import Asked, Spent
+from attrib.tasks.further import Further
 from attrib.tasks.measure import Meter, measured
 from attrib.tasks.questions import Question
 from attrib.tasks.run import Failures, Runner
@@ -43,11 +45,15 @@ class Ledger:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """One batch: for each question the settled goal and what it means, and by method and target the maps made."""
+    """One batch: for each question the settled goal and what it means, and by method and target the maps made.
+
+    ``extra`` are further arguments of the model for these images.
+    """
 
     goals: dict[str, Objective]
     asked: tuple[tuple[Asked, ...], ...]
     maps: dict[tuple[str, str], Tensor]
+    extra: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +67,7 @@ class Sharing:
         failures: where what fails is noted.
         ledger: where what it takes is noted.
         lost: methods and targets that failed.
+        further: what the model takes besides the images.
     """
 
     network: Network
@@ -69,6 +76,7 @@ class Sharing:
     failures: Failures
     ledger: Ledger = field(default_factory=Ledger)
     lost: set[tuple[str, str]] = field(default_factory=set)
+    further: Further = field(default_factory=Further)
 
     def run(self, x: Tensor, positions: Sequence[int], image: str | None = None) -> Answers:
         """Run images, which stand at ``positions`` of all, through the model once, and read from that what is wanted.
@@ -77,9 +85,10 @@ class Sharing:
         are no maps: each method is then asked alone, and says what is wrong.
         """
         objectives = [question.objective.rows(torch.tensor(positions)) for question in self.questions]
-        self._settle(x)
+        extra = self.further.rows(positions)
+        self._settle(x, extra)
         with frozen(self.network.model):
-            together, meter = self._together(x, objectives)
+            together, meter = self._together(Query(self.network.model, (x,), objectives[0], None, extra), objectives)
             cleans = [together.clean(objective) for objective in objectives]
             asked = tuple(one.told(self.network, clean) for one, clean in zip(self.questions, cleans, strict=True))
             maps: dict[tuple[str, str], Tensor] = {}
@@ -87,27 +96,27 @@ class Sharing:
                 maps |= self._maps(together, objective, question.words, meter, image)
         self.ledger.passes.append((meter.spent, frozenset(label for label, _ in maps)))
         goals = {question.words: clean.goal for question, clean in zip(self.questions, cleans, strict=True)}
-        return Answers(goals, asked, maps)
+        return Answers(goals, asked, maps, extra)
 
-    def _settle(self, x: Tensor) -> None:
+    def _settle(self, x: Tensor, extra: tuple[Any, ...]) -> None:
         """Find the layer of methods with "auto" once; where there is none, each of them says so when it runs."""
         found: dict[object, str] = {}
         for runner in (runner for runner in self.runners if runner.layer == "auto"):
             kind = type(runner.method).find_layer  # methods may mean different layers by it
             with suppress(Exception), frozen(self.network.model):
-                found[kind] = runner.layer = found.get(kind) or runner.method.find_layer((x,))
+                found[kind] = runner.layer = found.get(kind) or runner.method.find_layer((x,), extra)
 
-    def _together(self, x: Tensor, objectives: Sequence[Objective]) -> tuple[Together[str], Meter]:
+    def _together(self, query: Query, objectives: Sequence[Objective]) -> tuple[Together[str], Meter]:
         known = {one.label: (one.method, one.layer) for one in self.runners if one.layer != "auto"}
         sharing = {label: (method, layer) for label, (method, layer) in known.items() if method.passes(layer)}
-        query = Query(self.network.model, (x,), objectives[0])
+        device = query.x.device
         with suppress(
             Exception
         ):  # too little memory for the graph, or a model that fails: alone it may be another story
-            with measured(x.device) as meter:
+            with measured(device) as meter:
                 together = Together(sharing, query, objectives)
             return together, meter
-        with measured(x.device) as meter:
+        with measured(device) as meter:
             together = Together({}, query, objectives)
         return together, meter
 
