@@ -143,6 +143,7 @@ def test_a_patch_convolution_does_not_tell_how_its_module_lays_out_the_patches()
         ("both", "channels_last"),  # of the last module in it
         ("both@input", "channels_first"),  # of the first
         ("swap", None),
+        ("own", "channels_last"),  # says it itself
         ("drop", "channels_last"),  # of what goes before
     ],
 )
@@ -155,6 +156,8 @@ def test_the_modules_tell_where_the_channels_are(layer: str, expected: str | Non
         "drop": nn.Dropout(),
         "both": nn.Sequential(nn.Conv2d(4, 4, 1), Swap(0, 2, 3, 1), nn.LayerNorm(4)),
     }
+    parts["own"] = Swap(0, 2, 3, 1)
+    parts["own"].data_format = "channels_last"  # type: ignore[assignment]
     model = nn.Sequential()
     for name, part in parts.items():
         model.add_module(name, part)

@@ -118,6 +118,8 @@ class Cells(nn.Module):
         reach: pixels of one cell, (height, width).
     """
 
+    data_format = "channels_first"
+
     def __init__(self, orientations: int, cell: tuple[int, int], *, transform_sqrt: bool, signed: bool) -> None:
         super().__init__()
         self.orientations, self.step, self.reach = orientations, cell, cell
@@ -148,6 +150,8 @@ class Blocks(nn.Module):
         step: pixels from one block to the next, (height, width).
         reach: pixels of one block, (height, width).
     """
+
+    data_format = "channels_first"
 
     def __init__(self, block: tuple[int, int], norm: BlockNorm, cell: tuple[int, int]) -> None:
         super().__init__()

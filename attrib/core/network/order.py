@@ -23,7 +23,8 @@ def channels_last(model: Callable[..., Any], name: str, side: str, shape: Sequen
     """Whether the channels of what a module gives stand last; None where the modules do not tell.
 
     A convolution, pooling or batch norm has them first, a linear layer, attention or layer norm last; a Sequential
-    has those of its last module, an activation or dropout those of what goes before. Of other modules the last layer
+    has those of its last module, an activation or dropout those of what goes before; a module with an attribute
+    ``data_format``, ``"channels_first"`` or ``"channels_last"``, says it itself. Of other modules the last layer
     inside tells how many channels there are; where both axes are as long, the kinds of all layers inside count.
 
     Args:
@@ -86,7 +87,10 @@ def _elementwise(module: nn.Module) -> bool:
 
 
 def _kind(module: nn.Module) -> bool | None:
-    """Whether a layer has its channels last; None for those that are not defined by torch."""
+    """Whether a layer has its channels last; None for those that are not defined by torch and do not say it."""
+    said = getattr(module, "data_format", None)
+    if said in ("channels_first", "channels_last"):
+        return bool(said == "channels_last")
     if isinstance(module, _FIRST):
         return False
     exact = type(module).forward is nn.LayerNorm.forward  # others permute, and are layer norms all the same
