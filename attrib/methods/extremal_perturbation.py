@@ -16,8 +16,8 @@ from attrib import checks
 from attrib.core import Attribution, Query
 from attrib.core.masking.fade import Hidden
 from attrib.core.objectives.objective import SPACES, Space
+from attrib.core.sweeps.area_search import RegionSearch, Variant
 from attrib.core.sweeps.mask_search import Masked, masked
-from attrib.core.sweeps.regions import RegionSearch, Variant
 from attrib.errors import InputError
 from attrib.registry import METHODS
 
