@@ -227,3 +227,16 @@ def test_a_method_that_explains_inputs_only_refuses_a_layer() -> None:
         TakesNoLayer(model, "pool")
     with pytest.raises(LayerError, match="explains the inputs only"):
         TakesNoLayer(model).attribute(X, 2, "pool")
+
+
+def test_an_activation_registered_behind_the_head_has_the_layout_of_the_layer_that_it_follows() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head, self.act = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(6, 5), nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.head(self.act(self.conv(x)).mean((2, 3)))
+            return out
+
+    assert GradCAM(Net().eval(), "act").attribute(torch.rand(1, 3, 8, 8), target=1).shape == (1, 1, 8, 8)

@@ -44,6 +44,8 @@ def channels_last(model: Callable[..., Any], name: str, side: str, shape: Sequen
     if not knowing:
         return None
     width = _width(knowing[-1])
+    if width not in (shape[1], shape[-1]):
+        return None  # another layer gives it
     if (shape[1] == width) != (shape[-1] == width):
         return shape[-1] == width
     cut = patch_convolution(model)  # what becomes of the patches it does not tell
