@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from attrib.core import Neuron
 from attrib.core.network.frozen import random_state_kept
 from attrib.core.network.streaming import Batch, Data, stream
-from attrib.core.objectives.objective import layout_in
+from attrib.core.objectives.places import layout_in
 from attrib.errors import LayerError, TargetError
 from attrib.registry import METHODS
 

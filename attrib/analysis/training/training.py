@@ -16,7 +16,7 @@ from attrib.analysis.training.look import Features, Glance, Projection, look, ra
 from attrib.analysis.training.result import Evolution, rank_correlation
 from attrib.core.network.layers import resolve, unwrap
 from attrib.core.network.streaming import Data, stream
-from attrib.core.objectives.objective import layout_in
+from attrib.core.objectives.places import layout_in
 from attrib.errors import InputError, ModelError, did_you_mean
 from attrib.io.images import AnyPath
 from attrib.io.weights import load_state, load_weights

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from attrib.core.network.geometry import Layout
-from attrib.core.objectives.objective import Acts, Objective, Space, layout_in
+from attrib.core.objectives.objective import Acts, Objective, Space
+from attrib.core.objectives.places import layout_in
 from attrib.errors import TargetError
 
 Question: TypeAlias = Objective | Callable[[Any], Tensor]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from attrib.core.network.geometry import Layout
-from attrib.core.objectives.objective import Acts, OfLayer, layout_in
+from attrib.core.objectives.objective import Acts, OfLayer
+from attrib.core.objectives.places import layout_in
 from attrib.errors import LayerError, ShapeError, TargetError
 
 

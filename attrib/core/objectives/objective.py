@@ -9,15 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from attrib import checks
-from attrib.core.network.geometry import Layout
 from attrib.core.objectives.indices import Index, as_index, check_range
-from attrib.errors import LayerError, ModelError, TargetError
+from attrib.errors import ModelError, TargetError
 
 Space = Literal["logit", "probability", "log_probability", "log_odds"]
 SPACES: tuple[Space, ...] = ("logit", "probability", "log_probability", "log_odds")
@@ -28,28 +27,6 @@ class Acts(Protocol):
 
     def __getitem__(self, layer: str, /) -> Tensor:
         """Return the activation at ``layer``."""
-
-
-@runtime_checkable
-class LaidOut(Protocol):
-    """Activations of which it is known where their channels are."""
-
-    def layout(self, layer: str, /) -> Layout | None:
-        """Return the layout of ``layer``; None where it has no locations, or unknown ones."""
-
-
-def layout_in(acts: Acts, layer: str) -> Layout:
-    """Where ``layer`` has its channels; first in activations that tell no layout, such as a dictionary."""
-    act = acts[layer]
-    if act.ndim == 2 or (act.ndim > 2 and not isinstance(acts, LaidOut)):
-        return Layout("channels_first", tuple(act.shape[2:]))
-    layout = acts.layout(layer) if isinstance(acts, LaidOut) else None
-    if layout is None:
-        raise LayerError(
-            f"layer {layer!r} must give (N, K), or have channels and locations that are known; it gives "
-            f"{tuple(act.shape)}. Choose a layer before it, or say where they are with layout=Layout(...)."
-        )
-    return layout
 
 
 class Objective(ABC):

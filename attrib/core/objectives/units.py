@@ -12,8 +12,9 @@ from torch.utils._pytree import tree_map_only
 
 from attrib import checks
 from attrib.core.network.geometry import Layout
-from attrib.core.objectives.objective import Acts, Objective, OfLayer, Space, layout_in
+from attrib.core.objectives.objective import Acts, Objective, OfLayer, Space
 from attrib.core.objectives.outputs import Whole, chosen, each, whole
+from attrib.core.objectives.places import layout_in
 from attrib.errors import LayerError, ShapeError, TargetError
 
 
