@@ -74,6 +74,8 @@ def test_every_method_here_has_quick_options() -> None:
 def test_the_contract_is_kept_at_the_input_and_at_layers(name: str, layer: str | None) -> None:
     if layer and name not in AT_LAYERS:
         pytest.skip("explains inputs only")
+    if (layer, name) == ("stem", "feature_ablation"):
+        pytest.skip("one pass for each location: the smaller layer is enough")
     model = {"model": Modules(), "inputs": probe_inputs()} if name in MODULES_ONLY else {}
     failed = {check.name: check.message for check in check_attribution(quick(name), layer, **model) if not check.ok}
     if name == "lrp":  # a hook that computes is a function for which LRP has no rule
@@ -166,6 +168,7 @@ EFFECTS: dict[str, dict[str, Values]] = {
 # What an argument needs in order to show, and to be quick.
 BESIDES: dict[str, dict[str, Any]] = {
     **{name: {"feature_mask": four} for name in REGIONS}, "kernel_shap": {"feature_mask": four, "n_samples": 9},
+    "lime": {"feature_mask": four, "n_samples": 20},
     "smoothgrad": {"channels": "sum"},
 }  # fmt: skip
 
@@ -596,6 +599,26 @@ def test_convention_shapley_values_add_up_for_any_number_of_samples(name: str) -
     for n in (15, 40):
         found = of_regions(METHODS[name](model, feature_mask=four, n_samples=n).attribute(X, 2))
         assert_close(found.sum(1), difference(model, X, 2, torch.zeros_like(X)), rtol=1e-3, atol=1e-4)
+
+
+class Swapped(nn.Module):
+    def __init__(self, order: tuple[int, ...]) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(self.order)
+
+
+def test_feature_ablation_puts_the_mean_of_each_channel_wherever_a_layer_has_them() -> None:
+    parts = [Swapped((0, 2, 3, 1)), nn.Linear(3, 4), nn.LayerNorm(4), Swapped((0, 3, 1, 2)), nn.Flatten()]
+    model = nets.fill(nn.Sequential(*parts, nn.Linear(192, 5)))
+    maps = METHODS["feature_ablation"](model, "2", baselines="mean").attribute(X[:1], 2)
+    with torch.no_grad():
+        act = model[:3](X[:1])
+        hidden = act.clone()
+        hidden[:, 3, 1] = act.mean((1, 2))
+        assert_close(maps[0, 0, 3, 1], (model[3:](act) - model[3:](hidden))[0, 2])
 
 
 @pins("feature_ablation", "at a layer")
