@@ -233,7 +233,7 @@ def test_an_activation_registered_behind_the_head_has_the_layout_of_the_layer_th
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv, self.head, self.act = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(6, 5), nn.ReLU()
+            self.conv, self.head, self.act = nn.Conv2d(3, 16, 3, padding=1), nn.Linear(16, 5), nn.ReLU()
 
         def forward(self, x: Tensor) -> Tensor:
             out: Tensor = self.head(self.act(self.conv(x)).mean((2, 3)))

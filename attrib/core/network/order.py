@@ -41,9 +41,7 @@ def channels_last(model: Callable[..., Any], name: str, side: str, shape: Sequen
     if side == "input":
         return None
     knowing = [part for part in module.modules() if _width(part)]
-    if not knowing:
-        return None
-    width = _width(knowing[-1])
+    width = _width(knowing[-1]) if knowing else None
     if width not in (shape[1], shape[-1]):
         return None  # another layer gives it
     if (shape[1] == width) != (shape[-1] == width):
