@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from io import StringIO
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import attrib.methods
@@ -162,3 +164,32 @@ def test_every_method_has_a_reference_page(name: str) -> None:
     page = (ROOT / "docs" / "reference" / "methods" / f"{name}.md").read_text(encoding="utf-8")
     assert [section for section in SECTIONS if f"## {section}\n" not in page] == []
     assert page.partition("\n")[0].endswith(f"(`{name}`)")
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].__module__.startswith("attrib.")])
+def test_every_method_has_a_figure_that_the_gallery_draws(name: str) -> None:
+    page = (ROOT / "docs" / "reference" / "methods" / f"{name}.md").read_text(encoding="utf-8")
+    shown = re.findall(r"!\[[^\]]{20,}\]\(\.\./\.\./gallery_out/images/sphx_glr_(\w+)_001\.png\)", page)
+    drawn = [path.read_text(encoding="utf-8") for path in GALLERY if path.stem in shown]
+    assert any(f'"{name}"' in source or re.search(rf"\b{METHODS[name].__name__}\b", source) for source in drawn)
+
+
+def test_every_picture_of_the_gallery_that_a_page_shows_is_drawn() -> None:
+    stems = {path.stem for path in GALLERY}
+    shown = {
+        stem for page in PAGES for stem in re.findall(r"sphx_glr_(\w+)_001\.png", page.read_text(encoding="utf-8"))
+    }
+    assert shown
+    assert shown <= stems
+
+
+def test_examples_use_what_the_reference_defines(desk: Path, doctest_namespace: dict[str, object]) -> None:
+    path = ROOT / "docs" / "reference" / "index.md"
+    names: dict[str, Any] = {}
+    (block,) = blocks(path.read_text(encoding="utf-8"))
+    execute(block, path, names)
+    assert torch.equal(names["x"], doctest_namespace["x"])
+    assert str(names["model"]) == str(doctest_namespace["model"])
+    assert torch.equal(names["model"](names["x"]), doctest_namespace["model"](names["x"]))
+    for page in (path.parent / "methods").glob("*.md"):
+        assert "(../index.md#what-the-examples-use)" in page.read_text(encoding="utf-8"), page.name

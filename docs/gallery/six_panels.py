@@ -1,7 +1,10 @@
 """Six panels
 ==========
 
-The figure of the Grad-CAM paper: fine and coarse evidence for each of two classes in one photo.
+The panels of a figure of the Grad-CAM paper, fine and coarse evidence for each of two classes, on a cat and an espresso
+put side by side. The paper has a cat and a dog in one photo, a plain network, and a residual one at the end; this
+network is residual throughout, and the last panel is of a shallower layer. ``benchmarks/six_panels.py`` draws the
+paper's panels, from networks and a photo that cannot be installed.
 """
 
 import matplotlib.pyplot as plt

@@ -3,7 +3,8 @@
 
 Extremal perturbation looks for the region of a given area that keeps most of the score. The upper row shows what the
 network sees, the lower row the masks; the number is the share of the score that is left, 0 being the blurred picture.
-The region of 5 % is somewhere else, not inside that of 10 %: each area is a search of its own, and finds one of many.
+Each area is a search of its own, and finds one place of many where the score cannot be raised by a little change. That
+of 5 %, on the rim of the saucer, is a poor one: a search with more steps may find a better.
 """
 
 import matplotlib.pyplot as plt
