@@ -32,11 +32,13 @@ class Seen:
 
     Attributes:
         rough: total variation, by method and layer, of positive maps at the input's size that sum to one.
+        noise: total variation at the layer's own size, as a share of that of the same values in random places.
         share: of the positive map on the object.
         area: share of the photo that the object covers.
     """
 
     rough: dict[tuple[str, str], float]
+    noise: dict[tuple[str, str], float]
     share: dict[tuple[str, str], float]
     area: float
 
@@ -58,13 +60,20 @@ def seen(name: str) -> Seen:
     maps = {label: upsample(one[0], x.shape[2:]) for label, one in found.items()}
     rough = {label: roughness(one) for label, one in maps.items()}
     share = {label: on_object(one, masks) for label, one in maps.items()}
-    return Seen(rough, share, float(masks.float().mean()))
+    noise = {label: roughness(one[0]) / roughness(shuffled(one[0])) for label, one in found.items()}
+    return Seen(rough, noise, share, float(masks.float().mean()))
 
 
 def roughness(maps: Tensor) -> float:
     maps = maps[maps.flatten(1).any(1)]
     down, right = (maps.diff(dim=axis).abs().sum((1, 2, 3)) for axis in (2, 3))
     return float(((down + right) / maps.sum((1, 2, 3))).mean())
+
+
+def shuffled(maps: Tensor) -> Tensor:
+    """The same values, in random places: as noisy as a map of this resolution can be."""
+    order = torch.randperm(maps[0].numel(), generator=torch.Generator().manual_seed(0))
+    return maps.flatten(1)[:, order].reshape(maps.shape)
 
 
 def on_object(maps: Tensor, masks: Tensor) -> float:
@@ -74,10 +83,19 @@ def on_object(maps: Tensor, masks: Tensor) -> float:
 
 @pytest.mark.parametrize("name", DEPTHS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_maps_get_noisier_from_deep_to_shallow(kind: Any, name: str) -> None:
+def test_maps_get_finer_and_so_rougher_from_deep_to_shallow(kind: Any, name: str) -> None:
     rough = [seen(name).rough[kind.name, layer] for layer in DEPTHS[name]]
     assert (rough[0], rough[-1]) == (max(rough), min(rough))
     assert rough[0] > 3 * rough[-1]
+
+
+@pytest.mark.parametrize("name", DEPTHS)
+def test_beyond_its_resolution_hirescam_gets_noisier_and_layercam_does_not(name: str) -> None:
+    """Gradients of single places are noisy before the last layers; LayerCAM leaves the negative half out."""
+    *shallow, last = (seen(name).noise["hirescam", layer] for layer in DEPTHS[name])
+    assert min(shallow) > 1.2 * last
+    *shallow, last = (seen(name).noise["layercam", layer] for layer in DEPTHS[name])
+    assert np.mean(shallow) < 1.2 * last
 
 
 @pytest.mark.parametrize("name", DEPTHS)
