@@ -1,6 +1,6 @@
 """Do maps lie where the object is? The 2 x 2 grid game and energy inside object masks, beside the control maps.
 
-``python -m benchmarks.quality --nets resnet18 squeezenet1_0 --grids 12 --table``
+``python -m benchmarks.quality --threads 1 --table``
 
 Needs the folder of real networks and photos that the tests use (environment variable ``ATTRIB_TEST_DATA``).
 """
@@ -46,6 +46,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "rise": {"n": 300},
     "shapley_sampling": {"n_samples": 2},
 }
+NETS = ("squeezenet1_0", "resnet18", "mobilenet_v2", "tiny_darknet", "mobilenet_v1_025_128")
+# Methods of many passes see the scenes of the first few grids only; the tables say how many maps each made.
+FEW = 3
+DEAR = (
+    "ablationcam", "extremal_perturbation", "feature_ablation", "gradient_shap", "integrated_gradients",
+    "kernel_shap", "lime", "meaningful_perturbation", "occlusion", "rise", "scorecam", "shapley_sampling",
+    "smoothgrad", "smoothgrad_squared", "vargrad",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,7 @@ def played(make: Callable[[], Attribution], scenes: Sequence[Scene]) -> dict[str
 
 
 def measured(name: str, methods: Sequence[str], number: int, cell: int, seed: int) -> list[dict[str, Any]]:
-    """One row per method and control."""
+    """One row per method and control, each on four scenes per grid, in and outside the game."""
     from tests import realnets
 
     real = realnets.load(name)
@@ -136,7 +144,9 @@ def measured(name: str, methods: Sequence[str], number: int, cell: int, seed: in
     made |= {f"control: {c}": partial(CONTROLS[c], net.model) for c in CONTROLS}
     rows: list[dict[str, Any]] = []
     for label, make in made.items():
-        rows.append({"net": name, "method": label} | {game: played(make, scenes) for game, scenes in games.items()})
+        seen = 4 * (min(number, FEW) if label in DEAR else number)
+        found = {game: played(make, scenes[:seen]) for game, scenes in games.items()}
+        rows.append({"net": name, "method": label} | found)
         took = f"{rows[-1]['grid'].get('seconds', 0):.1f} s"
         print(name, label, *(_words(rows[-1][game]) for game in games), took, file=sys.stderr)
     area = [float(scene.inside.double().mean()) for scene in games["mask"]]
@@ -170,7 +180,9 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for row in sorted(rows, key=_mean, reverse=True):
         grid, mask = row["grid"], row["mask"]
-        line = {"method": row["method"], "energy in cell": _words(grid), "AUC of cell": _words(grid, "auc")}
+        maps = f"{len(grid['energy'])}, {len(mask['energy'])}" if "seconds" in grid else "-"
+        line = {"method": row["method"], "maps": maps}
+        line |= {"energy in cell": _words(grid), "AUC of cell": _words(grid, "auc")}
         line |= {"energy in mask": _words(mask), "AUC of mask": _words(mask, "auc")}
         passes = f"{grid['forwards']:.0f} + {grid['backwards']:.0f}" if "forwards" in grid else "-"
         lines.append(line | {"passes": passes})
@@ -184,9 +196,9 @@ def _mean(row: Mapping[str, Any]) -> float:
 
 def _joined(before: Mapping[str, Any], rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Earlier rows of other networks and methods, and the new ones."""
-    same = [before["settings"][name] == settings[name] for name in ("grids", "cell", "seed")]
+    same = [before["settings"][name] == settings[name] for name in ("grids", "cell", "seed", "options")]
     if not all(same):
-        raise SystemExit("--keep needs the grids, cell and seed of the earlier results.")
+        raise SystemExit("--keep needs the grids, cell, seed and options of the earlier results.")
     new = {(row["net"], row["method"]) for row in rows}
     return [row for row in before["rows"] if (row["net"], row["method"]) not in new] + rows
 
@@ -196,16 +208,17 @@ def page(results: Mapping[str, Any]) -> str:
     about, how = results["metadata"], results["settings"]
     return (
         f"Measured {about['date']} on {about['machine']['device']}, threads: {how['threads']}, torch "
-        f"{about['versions']['torch']}: {how['grids']} grids of four photos of {how['cell']} pixels, each class of "
-        f"each asked; photos with masks at the network's own size. Means with 95 % bootstrap intervals; passes "
-        f"per grid map, forward + backward.\n\n{table(results['rows'])}"
+        f"{about['versions']['torch']}: up to {how['grids']} grids of four photos of {how['cell']} pixels, each class "
+        f"of each asked; photos with masks at the network's own size. Maps: how many were made in the game, and of "
+        f"photos with masks. Means with 95 % bootstrap intervals; passes per grid map, forward + backward.\n\n"
+        f"{table(results['rows'])}"
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Play, print the table and write the numbers."""
     made = argparse.ArgumentParser(prog="quality", description=__doc__)
-    made.add_argument("--nets", nargs="+", default=["resnet18", "squeezenet1_0"], metavar="NET")
+    made.add_argument("--nets", nargs="+", default=list(NETS), metavar="NET")
     made.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
     made.add_argument("--grids", type=int, default=12)
     made.add_argument("--cell", type=int, default=112)

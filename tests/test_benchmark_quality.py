@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from types import ModuleType
@@ -115,3 +116,27 @@ def test_the_first_page_shows_the_results_with_intervals_and_what_the_tests_tell
 def test_the_table_of_the_repository_is_that_of_its_results(benchmark: ModuleType) -> None:
     results = json.loads(benchmark.RESULTS.read_text())
     assert benchmark.page(results) in (speed.HERE / "README.md").read_text()
+
+
+def test_what_the_first_page_says_of_the_grid_game_is_what_was_measured() -> None:
+    found = json.loads(quality.RESULTS.read_text())["rows"]
+    rows = {(row["net"], row["method"]): row["grid"].get("energy") for row in found}
+
+    def between(methods: tuple[str, ...], nets: tuple[str, ...]) -> tuple[float, float]:
+        means = []
+        for net, method in itertools.product(nets, methods):
+            assert len(rows[net, method]) == 48
+            means.append(sum(rows[net, method]) / 48)
+        return round(min(means), 2), round(max(means), 2)
+
+    page = " ".join((speed.HERE.parent / "README.md").read_text().split())
+    low, high = between(("cam", "gradcam", "hirescam", "xgradcam"), quality.NETS)
+    assert f"CAM, Grad-CAM, HiResCAM and XGrad-CAM put {low} to {high} of their positive evidence" in page
+    plain, other = ("squeezenet1_0", "tiny_darknet"), ("resnet18", "mobilenet_v2", "mobilenet_v1_025_128")
+    assert between(("gradcam_plusplus", "layercam"), plain)[0] >= low
+    low, high = between(("gradcam_plusplus", "layercam"), other)
+    assert f"only {low} to {high} on ResNet-18 and the MobileNets" in page
+    assert between(("eigencam",), quality.NETS) == (0.25, 0.25)
+    low, high = between(("deconvnet",), ("tiny_darknet", *other))
+    assert 0.24 <= low <= high <= 0.26
+    assert f"{rows['squeezenet1_0', 'deconvnet'].count(None)} of its 48 maps have nothing positive" in page
