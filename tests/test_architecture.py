@@ -37,7 +37,7 @@ CORE_LEVELS = (
     {"query"},
     {"attribution", "layer_map", "masking"},
     {"incremental", "together"},
-    {"classmaps", "receptive", "relevance", "sweeps", "synth"},
+    {"classmaps", "heads", "receptive", "relevance", "sweeps", "synth"},
 )
 CORE_LEVEL = {part: level for level, parts in enumerate(CORE_LEVELS) for part in parts}
 TYPES = "TYPE_CHECKING"  # what only a type checker reads may point anywhere

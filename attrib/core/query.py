@@ -105,32 +105,24 @@ class Query:
             InputError: such a Tensor does not belong to the examples one by one: the output's shape depends on its
                 length. One more forward pass tells, where an axis of the output is as long as there are examples.
         """
-        if any(map(self._follows, self.extra)):
-            self._one_by_one  # noqa: B018
-        return self._with(rows)
-
-    def _follows(self, value: object) -> bool:
-        return isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(self.inputs[0])
-
-    def _with(self, rows: Tensor) -> tuple[Any, ...]:
-        return tuple(value[rows.to(value.device)] if self._follows(value) else value for value in self.extra)
+        if rows_of(self.extra, rows, n := len(self.inputs[0])) is not self.extra and (apart := self._alone):
+            raise InputError(
+                f"additional_forward_args with {n} entries must have one for each example; with {n} of them the "
+                f"output is {_shapes(self.clean.output)}, with fewer or more {apart}, so that each example meets "
+                "the entries of all. Keep what all examples share, such as the texts of classes, inside the model."
+            )
+        return rows_of(self.extra, rows, n)
 
     @cached_property
-    def _one_by_one(self) -> bool:
-        """Refuse a model that scores every example with the further arguments of all, such as pictures with texts."""
-        n, shapes = len(self.inputs[0]), _shapes(self.clean.output)
-        if not any(n in shape[1:] for shape in shapes):
-            return True
+    def _alone(self) -> list[tuple[int, ...]]:
+        """Shapes of the output for one example (of one: for two), if they show that it meets all further arguments."""
+        n, whole = len(self.inputs[0]), [shape[1:] for shape in _shapes(self.clean.output)]
+        if not any(n in shape for shape in whole):
+            return []
         rows = torch.zeros(2 if n == 1 else 1, dtype=torch.long)
         with torch.no_grad():
-            output, _ = self.run(tuple(x[rows.to(x.device)] for x in self.inputs), extra=self._with(rows))
-        if [shape[1:] for shape in _shapes(output)] != [shape[1:] for shape in shapes]:
-            raise InputError(
-                f"additional_forward_args with {n} entries must have one for each example; for {len(rows)} of them the "
-                f"output has shape {_shapes(output)}, for {n} {shapes}, so that each example meets the entries of all. "
-                "Keep what all examples share, such as the texts of classes, inside the model."
-            )
-        return True
+            output, _ = self.run(tuple(x[rows.to(x.device)] for x in self.inputs), extra=rows_of(self.extra, rows, n))
+        return [] if [shape[1:] for shape in _shapes(output)] == whole else _shapes(output)
 
     @cached_property
     def clean(self) -> Clean:
@@ -188,6 +180,14 @@ class SharedQuery(Query):
         if self.shared.holds(self.objective, want):
             return self.shared.gradient(self.objective, want, check=check)
         return super().gradient(at, override, check=check)
+
+
+def rows_of(extra: tuple[Any, ...], rows: Tensor, n: int) -> tuple[Any, ...]:
+    """Further arguments for ``rows`` of ``n`` examples: Tensors with one entry per example follow, the rest stays."""
+    follows = [isinstance(value, Tensor) and value.ndim > 0 and len(value) == n for value in extra]
+    if not any(follows):
+        return extra
+    return tuple(value[rows.to(value.device)] if one else value for value, one in zip(extra, follows, strict=True))
 
 
 def _shapes(output: Any) -> list[tuple[int, ...]]:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from attrib.core import Attribution, Query, Recorded
 from attrib.core.channels import weighted
+from attrib.core.heads.linear_head import averaged_layer, linear_head, why_not
 from attrib.core.layer_map import LayerMap
-from attrib.core.relevance.linear_head import averaged_layer, linear_head, why_not
 from attrib.errors import LayerError, ModelError, TargetError
 from attrib.registry import METHODS
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from attrib import checks
 from attrib.core import Attribution, Objective, unwrap
 from attrib.core.masking.options import auto_rows
+from attrib.core.query import rows_of
 from attrib.errors import InputError, ShapeError
 from attrib.metrics.base import Metric
 from attrib.metrics.correlation import pearson, ranks, varies
@@ -53,6 +54,7 @@ class Again:
             checks.integer("batch_size", batch_size, 1)
         with method.asking(x, target, additional_forward_args=extra) as query:
             clean = query.clean
+            query.extra_rows(torch.zeros(1, dtype=torch.long))  # refuses what the examples share
             return cls(method, query.x, clean.goal, query.layer, query.extra, clean.output, batch_size)
 
     def on(self, model: Callable[..., Any]) -> Again:
@@ -89,11 +91,7 @@ class Again:
 
     def extra_rows(self, example: Tensor) -> tuple[Any, ...]:
         """Further arguments for examples; a Tensor with one entry per example follows them."""
-        n = len(self.x)
-        return tuple(
-            one[example.to(one.device)] if isinstance(one, Tensor) and one.ndim > 0 and len(one) == n else one
-            for one in self.extra
-        )
+        return rows_of(self.extra, example, len(self.x))
 
 
 class MethodMetric(Metric):

@@ -15,8 +15,8 @@ from attrib.core.masking.baseline import Baseline
 from attrib.core.masking.masks import Windows
 from attrib.core.masking.options import check_options
 from attrib.core.masking.placed import overlap_mean, places
-from attrib.core.network.frozen import frozen
 from attrib.core.network.auto import auto_layer
+from attrib.core.network.frozen import frozen
 from attrib.core.network.layers import resolve, unwrap
 from attrib.core.objectives.objective import ClassScore, Objective, Space
 from attrib.core.objectives.outputs import whole

@@ -16,8 +16,8 @@ from attrib import checks
 from attrib.analysis.parts.boxes import PartLike, moved, part_masks
 from attrib.analysis.parts.result import Correspondence
 from attrib.core.masking.baseline import Baseline, resolve_baseline
-from attrib.core.network.frozen import frozen
 from attrib.core.network.auto import auto_layer
+from attrib.core.network.frozen import frozen
 from attrib.core.network.layers import resolve, unwrap
 from attrib.core.network.streaming import stream
 from attrib.errors import InputError, ModelError

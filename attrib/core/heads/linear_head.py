@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attrib.core.relevance.averages import Averaged, Averages, Pointwise, averages, pointwise, rounding, wide, within
+from attrib.core.heads.averages import Averaged, Averages, Pointwise, averages, pointwise, rounding, wide, within
 from attrib.errors import LayerError
 
 log = logging.getLogger("attrib")
