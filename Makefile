@@ -30,7 +30,7 @@ benchmark-demo: $(VENV)/.installed-demo,study ## Benchmark methods on 50 masked 
 
 test: $(VENV)/.installed-test ## Run the whole test suite
 	@echo "==> Running the tests"
-	@$(PY) -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 $(ARGS)
 
 test-lowest: ## Run the test suite on the oldest supported versions, in $(VENV)-lowest
 	@$(MAKE) --no-print-directory VENV=$(VENV)-lowest CONSTRAINTS="-c .ci/lowest.txt" test
@@ -52,7 +52,7 @@ bench: $(VENV)/.installed-bench ## Measure speed and memory against Captum and p
 
 docs: $(VENV)/.installed-docs ## Build the documentation into docs/_build/html, warnings as errors
 	@echo "==> Building the documentation"
-	@$(PY) -m sphinx -j auto -W --keep-going -q -b html docs docs/_build/html
+	@OMP_NUM_THREADS=1 $(PY) -m sphinx -j auto -W --keep-going -q -b html docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
 clean: ## Remove what the targets made, but not the environment

@@ -50,6 +50,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "abort_on_example_error": True,
     "download_all_examples": False,
+    "parallel": True,  # as many scripts at once as -j says
     "show_signature": False,
     "write_computation_times": False,
 }

@@ -110,7 +110,7 @@ def test_other_families_follow_the_stated_policy(family: str, rule: str) -> None
     torch.testing.assert_close(got, passed_back(rule, slope(Z)) + SIDE, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("act", [nn.GELU(), nn.Mish(), F.gelu, F.mish], ids=str)
+@pytest.mark.parametrize("act", [nn.GELU(), nn.Mish(), F.gelu, F.mish], ids=["nn.GELU", "nn.Mish", "F.gelu", "F.mish"])
 def test_smooth_activations_pass_the_positive_part_of_their_gradient_when_asked(
     act: Callable[[Tensor], Tensor],
 ) -> None:

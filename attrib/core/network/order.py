@@ -25,7 +25,8 @@ def channels_last(model: Callable[..., Any], name: str, side: str, shape: Sequen
     A convolution, pooling or batch norm has them first, a linear layer, attention or layer norm last; a Sequential
     has those of its last module, an activation or dropout those of what goes before; a module with an attribute
     ``data_format``, ``"channels_first"`` or ``"channels_last"``, says it itself. Of other modules the last layer
-    inside tells how many channels there are; where both axes are as long, the kinds of all layers inside count.
+    inside tells how many channels there are; where both axes are as long, the kinds of all layers inside count. An
+    activation that is registered once and used behind several layers has the axes of the layer whose width it has.
 
     Args:
         model: that has the module.
@@ -35,19 +36,26 @@ def channels_last(model: Callable[..., Any], name: str, side: str, shape: Sequen
     """
     module, sure = _source(model, name, side)
     if module is None:
-        return None
+        return _of_that_width(model, shape)
     if sure and (known := _kind(module)) is not None:
         return known
     if side == "input":
         return None
     knowing = [part for part in module.modules() if _width(part)]
     width = _width(knowing[-1]) if knowing else None
-    if width not in (shape[1], shape[-1]):
-        return None  # another layer gives it
+    if width not in (shape[1], shape[-1]):  # another layer gives it
+        return None if sure else _of_that_width(model, shape)
     if (shape[1] == width) != (shape[-1] == width):
         return shape[-1] == width
     cut = patch_convolution(model)  # what becomes of the patches it does not tell
     kinds = {_kind(part) for part in knowing if part is not cut}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _of_that_width(model: Callable[..., Any], shape: Sequence[int]) -> bool | None:
+    """Where the layers of the model have their channels that give as many as one of both axes is long."""
+    parts = model.modules() if isinstance(model, nn.Module) else ()
+    kinds = {kind for part in parts if (kind := _kind(part)) is not None and _width(part) == shape[-1 if kind else 1]}
     return kinds.pop() if len(kinds) == 1 else None
 
 
