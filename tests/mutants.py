@@ -232,9 +232,7 @@ MUTANTS: dict[str, tuple[type[Saliency], set[str]]] = {
     "always double": (around(casts(torch.float64)), {"dtype and detached"}),
     "always single": (around(casts(torch.float32)), {"float64"}),
     "infinity": (around(gives_infinity), {"finite", "captum can wrap it"}),
-    "no batch axis": (
-        after(lambda m: m[0]), SHAPES | {"each example on its own", "order of the batch", "captum can wrap it"},
-    ),
+    "no channel axis": (after(lambda m: m[:, 0]), SHAPES),
     "height and width swapped": (after(lambda m: m.mT), SHAPES),
     "tall maps cut": (after(fails_when_tall), {"tall and wide inputs"}),
     "needs three colours": (NeedsColours, {"inputs of one channel"}),

@@ -233,6 +233,16 @@ def test_further_arguments_follow_their_example() -> None:
         torch.testing.assert_close(found.adversarial[2], alone.adversarial[0])
 
 
+def test_further_arguments_that_all_examples_meet_are_refused() -> None:
+    def model(x: Tensor, texts: Tensor) -> Tensor:  # every picture with every text
+        out: Tensor = NET(x)[:, :4] @ texts.T
+        return out
+
+    with pytest.raises(InputError, match="must have one entry for each example; the number of classes depends on"):
+        texts = torch.rand(5, 4).double()
+        attack(model, torch.cat([X, X[:2]]), eps=0.1, pixels=SPACE, additional_forward_args=texts, batch_size=3)
+
+
 def test_no_pass_has_more_examples_than_a_batch_and_what_is_found_does_not_depend_on_it() -> None:
     sizes: list[int] = []
 

@@ -116,7 +116,9 @@ def test_noise_tunnel_around_the_drop_ins_is_what_it_is_around_captums_classes(n
     torch.testing.assert_close(maps[0], maps[1], rtol=0, atol=1e-6 if name == "Occlusion" else 0)
 
 
-@pytest.mark.parametrize("target", ["predicted", "conv2:3", lambda out: out[:, 1] - out[:, 2]], ids=["predicted", "channel", "function"])
+@pytest.mark.parametrize(
+    "target", ["predicted", "conv2:3", lambda out: out[:, 1] - out[:, 2]], ids=["predicted", "channel", "function"]
+)
 def test_noise_tunnel_takes_our_targets(target: Any) -> None:
     method, x = ours("saliency", nets.make("F.relu")), nets.batch(2)
     silent = stock.NoiseTunnel(method).attribute(x, nt_samples=2, stdevs=0.0, target=target)

@@ -134,11 +134,15 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
         dtype = query.inputs[0].dtype  # under the caller's autocast too
         items = tuple(m.detach().to(dtype).contiguous() for m in (maps if isinstance(maps, tuple) else (maps,)))
         for item in items:
-            if len(item) != len(query.inputs[0]):
-                raise LayerError(
-                    f"maps must be one for each of {len(query.inputs[0])} examples; got {tuple(item.shape)}: the first "
-                    f"axis of layer {query.layer!r} are boxes, windows or tokens. Choose another layer."
+            if len(item) != (n := len(query.inputs[0])):
+                boxes = (
+                    "."
+                    if query.layer is None
+                    else (
+                        f": the first axis of layer {query.layer!r} are boxes, windows or tokens. Choose another layer."
+                    )
                 )
+                raise LayerError(f"maps must be one for each of {n} examples; got {tuple(item.shape)}{boxes}")
             if not checks.finite(item):
                 raise ModelError(
                     f"{type(self).__name__} gave NaN or infinite values; the model's score or gradient is not finite "

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attrib import checks
 from attrib.core.network.layers import unwrap
 from attrib.core.objectives.objective import ClassScore, Objective, Predicted
-from attrib.core.query import Query
+from attrib.core.query import Query, rows_of
 from attrib.core.synth import PixelSpace
 from attrib.errors import InputError, ModelError
 from attrib.io.loaded import LoadedModel
@@ -82,7 +82,13 @@ class Subject:
 
     def chances(self, x: Tensor) -> Tensor:
         """Probability of every class, ``(N, C)``."""
-        return torch.cat([part._chances(x[rows]) for rows, part in self.pieces(x)])
+        parts = [part._chances(x[rows]) for rows, part in self.pieces(x)]
+        if len({part.shape[1] for part in parts}) > 1:
+            raise InputError(
+                "additional_forward_args must have one entry for each example; the number of classes depends on how "
+                "many there are. Keep what all examples share, such as the texts of classes, inside the model."
+            )
+        return torch.cat(parts)
 
     def _chances(self, x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -113,7 +119,7 @@ class Subject:
 
     def rows(self, x: Tensor, index: Tensor) -> Subject:
         """The same for some examples of ``x``: further arguments with one entry per example follow."""
-        return replace(self, extra=self._query(x).extra_rows(index))
+        return replace(self, extra=rows_of(self.extra, index, len(x)))
 
     def _query(self, x: Tensor, goal: Objective | None = None) -> Query:
         return Query(self.model, (x,), goal or Predicted(), None, self.extra)
