@@ -238,8 +238,8 @@ def test_further_arguments_that_all_examples_meet_are_refused() -> None:
         out: Tensor = NET(x)[:, :4] @ texts.T
         return out
 
+    texts = torch.rand(5, 4).double()
     with pytest.raises(InputError, match="must have one entry for each example; the number of classes depends on"):
-        texts = torch.rand(5, 4).double()
         attack(model, torch.cat([X, X[:2]]), eps=0.1, pixels=SPACE, additional_forward_args=texts, batch_size=3)
 
 
