@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -122,8 +123,9 @@ def _line(cell: dict[str, Any]) -> str:
 
 
 def write(path: Path, results: dict[str, Any]) -> None:
-    """Strict JSON, whole or not at all."""
+    """Strict JSON, whole or not at all; a list of numbers is one line."""
     text = json.dumps(results, indent=1, allow_nan=False) + "\n"
+    text = re.sub(r"\[\n[-+.\deE,\s]*(?:null[-+.\deE,\s]*)*\]", lambda found: " ".join(found[0].split()), text)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(text, encoding="utf-8")

@@ -105,13 +105,15 @@ class Query:
             InputError: such a Tensor does not belong to the examples one by one: the output's shape depends on its
                 length. One more forward pass tells, where an axis of the output is as long as there are examples.
         """
-        if rows_of(self.extra, rows, n := len(self.inputs[0])) is not self.extra and (apart := self._alone):
+        n = len(self.inputs[0])
+        found = rows_of(self.extra, rows, n)
+        if found is not self.extra and (apart := self._alone):
             raise InputError(
                 f"additional_forward_args with {n} entries must have one for each example; with {n} of them the "
                 f"output is {_shapes(self.clean.output)}, with fewer or more {apart}, so that each example meets "
                 "the entries of all. Keep what all examples share, such as the texts of classes, inside the model."
             )
-        return rows_of(self.extra, rows, n)
+        return found
 
     @cached_property
     def _alone(self) -> list[tuple[int, ...]]:

@@ -21,6 +21,7 @@ from attrib.core import Query, Windows, as_objective, resolve_baseline, sweep
 from attrib.core.masking.masks import Box
 from attrib.core.masking.options import auto_rows
 from attrib.core.network.frozen import random_state_kept
+from attrib.core.reduce import widened
 from attrib.errors import AttribError
 from attrib.interop.gradients import Maps
 from attrib.interop.lent import either_name
@@ -84,10 +85,6 @@ class _NotStandardError(Exception):
 def _only(value: Any) -> Any:
     """Unpack what was given for each of one input."""
     return value[0] if isinstance(value, tuple) and len(value) == 1 else value
-
-
-def _at_least_float32(score: Tensor) -> torch.dtype:
-    return torch.promote_types(score.dtype, torch.float32)
 
 
 def _modules_behind(function: object, depth: int = 3) -> Iterator[nn.Module]:
@@ -193,7 +190,7 @@ class _Case:
         clean = query.clean.score
         if not clean.is_floating_point():
             raise _NotStandardError
-        total = torch.zeros(len(clean), 1, *masks.windows.size, device=clean.device, dtype=_at_least_float32(clean))
+        total = widened(clean).new_zeros(len(clean), 1, *masks.windows.size)
         cover = torch.zeros(masks.windows.size)
         with tqdm(total=len(masks), desc=bar, file=sys.stderr, disable=bar is None) as progress:
             for positions, score in sweep(query, masks, baseline=base, batch_size=self._rows()):

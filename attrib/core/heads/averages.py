@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from attrib.core.network.geometry import layout_of, main_input
 from attrib.core.network.layers import Address, modules_of
 from attrib.core.network.passes import forward
+from attrib.core.reduce import widened
 
 Linear: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 # Of sums of magnitudes. TF32 rounds both factors to 11 bits; half precision also rounds what goes from layer to layer.
@@ -45,7 +46,7 @@ class Averaged:
     @classmethod
     def of(cls, address: str, act: Tensor) -> Averaged:
         """Of an activation ``(N, K, *locations)``."""
-        flat = wide(act.flatten(2))
+        flat = widened(act.flatten(2))
         return cls(address, flat.mean(2), flat.relu().mean(2), flat.shape[2], act.dtype)
 
     def gives(self, read: Tensor) -> bool:
@@ -58,7 +59,7 @@ class Averaged:
 
     def apart(self, read: Tensor) -> float:
         """How far ``read (N, K)`` is from the nearer of both means, at most."""
-        return min(float((wide(read) - mean).abs().max()) for mean in (self.mean, self.positive))
+        return min(float((widened(read) - mean).abs().max()) for mean in (self.mean, self.positive))
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ class _Recorder:
 def _over_places(module: nn.Module, values: Tensor) -> Tensor:
     """``(N, K)``: the mean over all axes but the first and that of the channels."""
     first = values.movedim(-1, 1) if isinstance(module, nn.Linear) and values.ndim > 1 else values
-    return wide(first).flatten(2).mean(2) if first.ndim > 2 else wide(first)
+    return widened(first).flatten(2).mean(2) if first.ndim > 2 else widened(first)
 
 
 def pointwise(part: nn.Module) -> TypeGuard[Linear]:
@@ -176,11 +177,6 @@ def pointwise(part: nn.Module) -> TypeGuard[Linear]:
     )
 
 
-def wide(values: Tensor) -> Tensor:
-    """In single precision at least, so that averages are not rounded more than what is averaged."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
 def rounding(size: Tensor, *kinds: torch.dtype) -> Tensor:
     """How far off sums may be whose terms have magnitudes that sum to ``size``, in the coarsest of the precisions."""
     return size.abs() * max(_TOLERANCE.get(kind, _HALF) for kind in kinds)
@@ -188,4 +184,4 @@ def rounding(size: Tensor, *kinds: torch.dtype) -> Tensor:
 
 def within(found: Tensor, expected: Tensor, limit: Tensor) -> bool:
     """Whether every number of every example is as expected."""
-    return found.shape == expected.shape and bool(((wide(found) - expected).abs() <= limit).all())
+    return found.shape == expected.shape and bool(((widened(found) - expected).abs() <= limit).all())

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attrib.core.heads.averages import Averaged, Averages, Pointwise, averages, pointwise, rounding, wide, within
+from attrib.core.heads.averages import Averaged, Averages, Pointwise, averages, pointwise, rounding, within
+from attrib.core.reduce import widened
 from attrib.errors import LayerError
 
 log = logging.getLogger("attrib")
@@ -32,7 +33,7 @@ def linear_head(model: Callable[..., Any], act: Tensor, output: object) -> tuple
     if not isinstance(output, Tensor) or output.ndim != 2:
         return None
     for seen in (act, act.relu()):
-        flat = wide(seen.flatten(2))
+        flat = widened(seen.flatten(2))
         mean, size = flat.mean(2), flat.abs().mean(2)
         for (given, offset), factor in product(_heads(model, flat.shape[1], output.shape[1]), (1, flat.shape[2])):
             weight, bias = given.to(mean) * factor, offset.to(mean)
@@ -117,7 +118,7 @@ def _reason(seen: Averages, places: Sequence[Averaged]) -> str:
     likely = [one for one in seen.pointwise if one.gave.shape == output.shape]
     if not likely:
         return f"no linear layer or 1x1 convolution gives {output.shape[1]} scores."
-    far = float((wide(output) - likely[0].gave).abs().max())
+    far = float((widened(output) - likely[0].gave).abs().max())
     return f"the scores are not what {likely[0].address!r} gives: something behind it changes them by up to {far:.2g}."
 
 
