@@ -38,6 +38,14 @@ def _examples(doctest_namespace: dict[str, Any]) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _same_draws() -> Iterator[None]:
+    """Let a test draw the same numbers from torch whichever tests ran before it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture(autouse=True)
 def _methods_as_found() -> Iterator[None]:
     """Forget what a test or an example registers."""
     from attrib.registry import METHODS, METRICS
