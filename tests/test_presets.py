@@ -849,6 +849,28 @@ def test_relu_that_feeds_max_pooling_is_right_here_though_captum_loses_the_rule_
     assert ((captum.sum((1, 2, 3)) - due).abs() > 0.02 * due.abs()).all()
 
 
+class Biased(nn.Module):
+    """An activation of weights alone, as in the position biases of Swin v2: shape (1, 4), whatever the batch."""
+
+    def __init__(self, biased: bool) -> None:
+        super().__init__()
+        self.conv, self.relu, self.fc, self.bend = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(4, 5), nn.ReLU()
+        self.places = nn.Parameter(torch.ones(1, 4))
+        self.biased = biased
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.fc(self.relu(self.conv(x)).mean((2, 3)) + (self.bend(self.places) if self.biased else 0))
+        return scores
+
+
+@pytest.mark.parametrize("name", ["deeplift", "deeplift_shap"])
+def test_activations_that_no_input_reaches_change_nothing(name: str) -> None:
+    with_bias, without = (nets.fill(Biased(biased)) for biased in (True, False))
+    maps = [METHODS[name](model).attribute(X, 2) for model in (with_bias, without)]
+    assert maps[0].any()
+    assert_close(*maps)
+
+
 class TwoWays(nn.Module):
     """A second way leads past ``conv``."""
 

@@ -98,7 +98,10 @@ class _Differences(FromCaptum):
 
 
 def _cloned(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(arg.clone() if isinstance(arg, Tensor) else arg for arg in args)
+    """Copies that a hook can be hung on, even where they depend on weights alone (the position biases of Swin v2)."""
+    return tuple(
+        arg.clone().requires_grad_(arg.is_floating_point()) if isinstance(arg, Tensor) else arg for arg in args
+    )
 
 
 @contextmanager
