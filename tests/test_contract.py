@@ -85,6 +85,25 @@ def test_a_method_for_another_architecture_is_tried_on_the_model_it_is_made_for(
     assert set(CHECKS) - {check.name for check in checks} == {"tall and wide inputs", "inputs of one channel"}
 
 
+class Thousand(nn.Module):
+    """As many classes as ImageNet; everything speaks for the last three, and against all others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.relu, self.head = nn.Conv2d(2, 6, 3), nn.ReLU(), nn.Linear(6, 1000)
+        with torch.no_grad():
+            self.head.weight.abs_()[:-3].neg_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.relu(self.conv(x)).mean((2, 3)))
+        return out
+
+
+@pytest.mark.parametrize("method", [GradCAM, GuidedBackprop])
+def test_networks_of_many_classes_are_explained_for_likely_ones(method: type[Attribution]) -> None:
+    assert failures(method, model=Thousand(), inputs=torch.randn(3, 2, 12, 12)) == {}
+
+
 def test_a_model_without_inputs_is_refused() -> None:
     with pytest.raises(InputError, match="both or neither"):
         list(check_attribution(Saliency, model=Patches()))

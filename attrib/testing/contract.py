@@ -53,7 +53,8 @@ def check_attribution(
         layer: passed to each call of ``attribute``; the probe network has ``"stem"`` and ``"conv"``.
         model: a classifier to use instead of the probe network, for methods made for other architectures. Then the
             checks that need other sizes and channels are left out.
-        inputs: at least two examples that ``model`` classifies, needed together with it.
+        inputs: at least two examples that ``model`` classifies, needed together with it. Each is explained for its
+            likeliest class that no other has.
         device: where to run.
 
     Yields:
@@ -104,8 +105,16 @@ def _bench(
     x = (probe_inputs() if inputs is None else inputs).to(device)
     net = (ProbeNet() if model is None else copy.deepcopy(model)).to(device)
     with torch.no_grad(), frozen(net):
-        classes = net(x).shape[1]
-    return Bench(method, layer, net, x, tuple((2 * i + 1) % classes for i in range(len(x))))
+        scores = net(x)
+    return Bench(method, layer, net, x, tuple(_classes(scores)))
+
+
+def _classes(scores: Tensor) -> list[int]:
+    """The likeliest class of each example that no other has: rectified evidence for an unlikely one may be nothing."""
+    taken: list[int] = []
+    for ranked in scores.argsort(dim=1, descending=True).tolist():
+        taken.append(next((c for c in ranked if c not in taken), ranked[0]))
+    return taken
 
 
 def outcome(name: str, check: Callable[[T], None], bench: T) -> Check:

@@ -87,7 +87,7 @@ def _survive(bench: Bench, fuse: Fuse) -> None:
 
 def bad_targets(n: int) -> Iterator[object]:
     """Targets that no classifier has for ``n`` examples."""
-    yield from (99, -1, None, "nonsense", True, 1.5, [], [0] * (n + 1), [True] * n, [0.5] * n)
+    yield from (10**9, -1, None, "nonsense", True, 1.5, [], [0] * (n + 1), [True] * n, [0.5] * n)
     yield from (torch.full((n,), 0.5), np.full(n, 0.5), torch.zeros(n + 1, dtype=torch.long), np.zeros(n, dtype=bool))
 
 
