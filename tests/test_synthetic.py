@@ -25,6 +25,7 @@ from attrib.benchmark.synthetic import (
     suppressor,
     textures,
 )
+from attrib.benchmark.synthetic.scenes import several_seeds
 from attrib.benchmark.synthetic.training import small_network
 from attrib.errors import InputError, ModelError, ShapeError
 from attrib.registry import CONTROLS
@@ -65,6 +66,10 @@ def pattern(problem: Problem, n: int = 4000) -> Tensor:
 
 
 # --- scenes
+
+
+def test_the_seeds_of_a_suite_are_the_same_in_every_version_of_torch() -> None:
+    assert several_seeds(0, 3) == [398764591, 1478610112, 1537364731]
 
 
 @pytest.mark.parametrize("name", NAMES)

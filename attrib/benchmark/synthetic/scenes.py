@@ -81,7 +81,8 @@ def normal(generator: torch.Generator, *shape: int, std: float = 1.0) -> Tensor:
 
 def several_seeds(seed: int, number: int) -> list[int]:
     """Seeds for things that must be independent of each other."""
-    return torch.randint(2**31, (number,), generator=source(seed)).tolist()
+    # not `randint`, whose large numbers are others in newer versions of torch
+    return torch.empty(number, dtype=torch.int64).random_(generator=source(seed)).remainder(2**31).tolist()
 
 
 @contextmanager
