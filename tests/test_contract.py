@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from functools import partial
 from inspect import signature
@@ -102,6 +104,22 @@ class Thousand(nn.Module):
 @pytest.mark.parametrize("method", [GradCAM, GuidedBackprop])
 def test_networks_of_many_classes_are_explained_for_likely_ones(method: type[Attribution]) -> None:
     assert failures(method, model=Thousand(), inputs=torch.randn(3, 2, 12, 12)) == {}
+
+
+def test_the_contract_lets_go_of_every_copy_of_the_model() -> None:
+    made: list[weakref.ref[nn.Module]] = []
+
+    def factory(model: nn.Module) -> Attribution:
+        made.append(weakref.ref(model))
+        return Saliency(model)
+
+    gc.disable()  # large copies would be many before anything asks for it
+    try:
+        assert failures(factory) == {}
+        assert len(made) > 20
+        assert [model for model in made if model() is not None] == []
+    finally:
+        gc.enable()
 
 
 def test_a_model_without_inputs_is_refused() -> None:

@@ -112,5 +112,8 @@ class Fuse:
         try:
             yield self
         finally:
+            self.blown = (
+                None  # it, its traceback and this would keep each other, and the model, until garbage is collected
+            )
             for handle in handles:
                 handle.remove()
