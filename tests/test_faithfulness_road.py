@@ -229,13 +229,23 @@ def test_pixels_are_filled_in_as_the_authors_code_does() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:__array_wrap__")
-def test_road_equals_that_of_pytorch_grad_cam_without_its_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("percentiles", "theirs"),
+    [((10, 20, 30, 40, 50, 60, 70, 80, 90), None), ((20, 80), (20, 80)), ((20, 40), (80, 60)), ((90,), (10,))],
+)
+def test_road_equals_that_of_pytorch_grad_cam_which_keeps_the_percentile_and_adds_noise(
+    percentiles: tuple[int, ...], theirs: tuple[int, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a hundred different pixels their percentiles and our shares remove the same number."""
     model = net().float()
     x, maps = nets.batch(2, 10, 10), torch.stack([torch.randperm(100, generator=torch.Generator().manual_seed(i)) for i in (1, 2)])  # fmt: skip  # noqa: E501
     cams = (maps.view(2, 10, 10) / 99).float()
     monkeypatch.setattr(torch, "randn_like", torch.zeros_like)  # theirs has no seed
     targets = [lambda out: out.softmax(-1)[2]] * 2
-    expected = peer.ROADCombined()(x, cams.numpy(), targets, model.eval())
-    found = ROAD(sigma=0).score(model, x, 2, cams[:, None])
-    assert_close(found, torch.from_numpy(np.asarray(expected)).double(), rtol=0, atol=2e-6)
+    road = peer.ROADCombined() if theirs is None else peer.ROADCombined(percentiles=theirs)
+    expected = torch.from_numpy(np.asarray(road(x, cams.numpy(), targets, model.eval()))).double()
+    found = ROAD(percentiles=percentiles, sigma=0).score(model, x, 2, cams[:, None])
+    assert_close(found, expected, rtol=0, atol=2e-6)
+    if set(percentiles) != set(theirs or percentiles):
+        same_words = ROAD(percentiles=theirs, sigma=0).score(model, x, 2, cams[:, None])
+        assert float((same_words - expected).abs().max()) > 1e-4

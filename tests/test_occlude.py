@@ -40,7 +40,8 @@ def test_the_text_says_what_was_asked_and_what_comes_up_instead() -> None:
     lines = found.to_text().splitlines()
     assert lines[0] == f"one: {found.asked}"
     assert lines[1] == "3 x 3 positions of a window of 4x4 pixels"
-    assert "total activation of conv2 channel" in lines[3]
+    channel, total = int(found.maps.channel[0]), float(found.maps.clean.feature[0])
+    assert lines[3].startswith(f"total activation of conv2 channel {channel}: {total:.3g}; under the window from")
     rows = found.table()
     assert sum(row["share"] for row in rows) == pytest.approx(1)
     assert [row["share"] for row in rows] == sorted((row["share"] for row in rows), reverse=True)

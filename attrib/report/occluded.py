@@ -88,8 +88,9 @@ class Occluded(Finding):
             f"{rows} x {columns} positions of a window of {'x'.join(map(str, self.maps.windows.window))} pixels",
             f"score {float(clean.score[0]):.3g}; under the window from {float(score.min()):.3g} to "
             f"{float(score.max()):.3g}",
-            f"total activation of {self.maps.layer} channel {int(self.maps.channel[0])} {float(clean.feature[0]):.3g}; "
-            f"under the window from {float(feature.min()):.3g} to {float(feature.max()):.3g}",
+            f"total activation of {self.maps.layer} channel {int(self.maps.channel[0])}: "
+            f"{float(clean.feature[0]):.3g}; under the window from {float(feature.min()):.3g} to "
+            f"{float(feature.max()):.3g}",
         ]
         shown = [
             {"most probable": f"{row['name']} ({row['class']})", "positions": f"{row['share']:.1%}"}
