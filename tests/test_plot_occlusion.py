@@ -54,6 +54,34 @@ def test_each_panel_shows_its_values_at_the_pixels_that_the_squares_cover() -> N
     assert "square of 2x2 pixels" in figure.texts[-1].get_text()
 
 
+def test_below_each_panel_of_numbers_stands_what_it_is_without_a_square() -> None:
+    figure = occlusion_panels(made(), PHOTO, names={7: "dog"}, target="cat")
+    notes = [ax.texts[0].get_text() for ax in figure.axes if ax.images and ax.get_title()]
+    assert notes == ["", "uncovered: 0.6", "uncovered: 99", "uncovered: 0.1", ""]
+
+
+def test_the_foot_says_of_no_panel_that_what_is_dark_is_needed() -> None:
+    """Where another class rises, the bright places matter; classes have no dark."""
+    foot = occlusion_panels(made(), PHOTO).texts[-1].get_text().replace("\n", " ")
+    assert "dark is the lowest of its panel" in foot
+    assert "Where one is below the uncovered number, what is hidden there supports it" in foot
+
+
+@pytest.mark.parametrize("layer", ["_blocks.9._depthwise_conv", "features.denseblock4.denselayer16.conv2@input"])
+def test_titles_with_long_names_stay_within_their_panels(layer: str) -> None:
+    figure = occlusion_panels(made(layer=layer), PHOTO, target="a class with a long name, and another")
+    figure.draw_without_rendering()
+    edge = figure.bbox
+    for ax in (ax for ax in figure.axes if ax.get_title()):
+        title, panel = ax.title.get_window_extent(), ax.get_window_extent()
+        assert panel.x0 <= title.x0
+        assert title.x1 <= panel.x1
+        assert title.y1 <= edge.y1
+    lines = titled(figure, "total").get_title().split("\n")
+    assert "".join(lines[1:-1]) == layer
+    assert lines[-1] == "channel 5"
+
+
 def test_the_most_frequent_classes_have_colours_and_names_and_the_others_are_grey() -> None:
     label = torch.tensor([[[3, 3, 3], [8, 8, 1], [3, 3, 3], [3, 3, 3]]])
     figure = occlusion_panels(made(label), PHOTO, names={3: "cat", 8: "dog"})

@@ -82,7 +82,7 @@ def test_scales_are_shared_as_asked(choice: Any, expected: list[tuple[float, flo
     ("look", "said"),
     [
         ({}, "Each map on its own scale: transparent at 0, full colour at the 99th percentile"),
-        ({"percentile": 100}, "full colour at the largest magnitude; red speaks for the target, blue against"),
+        ({"percentile": 100}, "full colour at the largest magnitude; in maps with blue, red speaks for the target"),
         ({"limits": "method"}, "One scale per method"),
         ({"limits": "shared"}, "One scale for all maps: transparent at 0"),
         ({"limits": (0, 3)}, "One scale for all maps: 0 to 3."),
@@ -93,10 +93,25 @@ def test_convention_the_figure_says_how_numbers_became_colours(look: dict[str, A
     assert said in panels(GREY, TWO, **look).texts[-1].get_text().replace("\n", " ")
 
 
+def said(maps: Any, **look: Any) -> str:
+    text: str = panels(GREY, maps, **look).texts[-1].get_text()
+    return text.replace("\n", " ")
+
+
 def test_only_what_is_drawn_is_explained() -> None:
-    said = panels(GREY, {"gradcam": torch.rand(7, 7)}).texts[-1].get_text()
-    assert "blue" not in said
-    assert "Grey" not in said
+    text = said({"gradcam": torch.rand(7, 7)})
+    assert "blue" not in text
+    assert "Grey" not in text
+
+
+def test_red_is_said_to_speak_for_the_target_only_in_maps_with_both_signs() -> None:
+    signed, amount = torch.tensor([[-1.0, 4.0]]), torch.tensor([[0.0, 4.0]])
+    for_and_against = "; in maps with blue, red speaks for the target and blue against"
+    assert said({"occlusion": signed}).endswith(f"{for_and_against}.")
+    mixed = f"{for_and_against}, in the others colour is how much, without a sign."
+    assert said({"occlusion": signed, "saliency": amount}).endswith(mixed)
+    assert said({"occlusion": signed, "saliency": amount}, limits="shared").endswith(mixed)  # drawn in red alone
+    assert "target" not in said({"occlusion": signed}, signed=False)
 
 
 def test_convention_maps_with_three_channels_are_gradient_images() -> None:

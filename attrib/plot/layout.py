@@ -27,13 +27,15 @@ Place = tuple[int, int]
 def wrap(text: str, limit: float, size: float) -> list[str]:
     """Break text into lines of at most ``limit`` inches at this font size.
 
-    Lines end after a space; a word that is too long for a line ends after an underscore, else anywhere.
+    Lines end after a space; a word that is too long for a line ends after an underscore or a dot, else anywhere.
 
     Example:
         >>> wrap("Egyptian cat", 0.6, 8)
         ['Egyptian', 'cat']
         >>> wrap("guided_gradcam", 0.5, 8)
         ['guided_', 'gradcam']
+        >>> wrap("_blocks.9._conv", 0.7, 8)
+        ['_blocks.9.', '_conv']
     """
     lines: list[str] = []
     for paragraph in filter(None, text.split("\n")):
@@ -52,7 +54,7 @@ def _pieces(word: str, limit: float, size: float) -> list[str]:
     """What a word may be broken into."""
     if _width(word.rstrip(), size) <= limit:
         return [word]
-    parts = re.findall(r"[^_]*_|[^_]+", word)
+    parts = re.split(r"(?<=[^_.][_.])(?=\S)", word)
     return list(word) if len(parts) == 1 else [piece for part in parts for piece in _pieces(part, limit, size)]
 
 
@@ -151,7 +153,7 @@ class Sheet:
         return wrap(self.foot, self._wide - 2 * GAP, SMALL)
 
     def _lines(self, words: Mapping[Place, str], place: Place, size: float) -> list[str]:
-        return wrap(words.get(place, ""), self._panel[0], size)
+        return wrap(words.get(place, ""), self._panel[0] - GAP, size)  # words of neighbours must not meet
 
     def _most(self, words: Mapping[Place, str], row: int, size: float) -> int:
         """Lines of the longest words in a row."""

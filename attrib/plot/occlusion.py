@@ -43,8 +43,8 @@ def occlusion_panels(
     """Draw all maps of one example beside its photo.
 
     Convention:
-        - values are those *with* a square at this place, averaged over the windows that cover the pixel; dark is low,
-          where the network needs what is hidden. Each panel has its own scale, from its lowest to its highest value.
+        - values are those *with* a square at this place, averaged over the windows that cover the pixel. Each panel has
+          its own scale, dark at its lowest value, bright at its highest; below it stands the value without a square.
         - the outline in the photo holds the places where less than half of the clean score is left; there is none
           where that score is not positive, as a log-probability, of which nothing is a half.
         - the nine most frequent of the most probable classes have colours, all others are grey.
@@ -79,7 +79,8 @@ def occlusion_panels(
     photo = "half of the score is lost inside the line" if outlined else "the photo"
     titles |= {(0, 0): photo, (0, 1 + len(fields)): LABELS}
     bars = [(0, 1 + i) for i in range(len(fields))]
-    sheet = Sheet(shape, picture.shape[0] / picture.shape[1], titles=titles, bars=bars, foot=_foot(found))
+    notes = {place: f"uncovered: {one.clean:.3g}" for place, one in zip(bars, fields, strict=True)}
+    sheet = Sheet(shape, picture.shape[0] / picture.shape[1], {}, titles, notes, _foot(found), bars)
     _photo(sheet.axes((0, 0)), picture, fields[0].values, [level] if outlined else [])
     for place, one in zip(bars, fields, strict=True):
         _field(sheet.axes(place), sheet.bar(place), one.values)
@@ -91,6 +92,7 @@ def occlusion_panels(
 class _Field:
     title: str
     values: Floats
+    clean: float
 
 
 def _array(values: Tensor) -> Floats:
@@ -100,15 +102,11 @@ def _array(values: Tensor) -> Floats:
 def _fields(
     found: OcclusionMaps, pixels: PixelMaps, names: Mapping[int, str], target: str, example: int
 ) -> list[_Field]:
-    where = f"total activation, {found.layer} channel {int(found.channel[example])}"
-    fields = [
-        _Field(f"score of {target}", _array(pixels.score[example, 0])),
-        _Field(where, _array(pixels.feature[example, 0])),
-    ]
-    return fields + [
-        _Field(f"score of {names.get(index, f'class {index}')}", _array(score[example, 0]))
-        for index, score in pixels.classes.items()
-    ]
+    where, clean = f"total activation, {found.layer}\nchannel {int(found.channel[example])}", found.clean
+    given = [(f"score of {target}", pixels.score, clean.score), (where, pixels.feature, clean.feature)]
+    for index, score in pixels.classes.items():
+        given.append((f"score of {names.get(index, f'class {index}')}", score, clean.classes[index]))
+    return [_Field(title, _array(values[example, 0]), float(whole[example])) for title, values, whole in given]
 
 
 def _photo(ax: Axes, picture: Floats, score: Floats, levels: list[float]) -> None:
@@ -158,6 +156,7 @@ def _labels(sheet: Sheet, column: int, labels: Floats, names: Mapping[int, str])
 def _foot(found: OcclusionMaps) -> str:
     window, stride = ("x".join(map(str, one)) for one in (found.windows.window, found.windows.stride))
     return (
-        f"Every value with a square of {window} pixels at this place, step {stride}; averaged over the squares that "
-        "cover the pixel. Dark is low: what is hidden there is needed."
+        f"With a square of {window} pixels at each place, step {stride}. Numbers are averaged over the squares that "
+        "cover the pixel: dark is the lowest of its panel, bright the highest. Where one is below the uncovered number, "
+        "what is hidden there supports it; where it is above, opposes it."
     )

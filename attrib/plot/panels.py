@@ -184,7 +184,9 @@ def _foot(table: Table, style: Style, scales: Mapping[Which, Scale]) -> str:
     elif isinstance(style.limits, tuple):
         said = "One scale for all maps: {:g} to {:g}".format(*style.limits)
     elif style.cmap is None and any(scale.signed for scale in scales.values()):
-        said += "; red speaks for the target, blue against"
+        said += "; in maps with blue, red speaks for the target and blue against"
+        if any(table[label][target].min() >= 0 for label, target in scales):
+            said += ", in the others colour is how much, without a sign"
     grey = f"Grey panels, each on its own scale: 0 is grey, black and white are the {end}"
     kinds = {len(values) for found in table.values() for values in found.values()}
     return ". ".join([said] * (1 in kinds) + [grey] * (3 in kinds)) + "."

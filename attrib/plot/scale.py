@@ -36,7 +36,7 @@ class Look(TypedDict, total=False):
             not shown. ``"auto"``: diverging if any value, or the lower limit, is negative.
         percentile: of the non-zero magnitudes, shown in full colour; what lies above is clipped. 100 clips nothing.
         alpha: opacity of full colour over the picture, in [0, 1]; zero is transparent.
-        cmap: a Matplotlib colour map or its name; by default YlOrRd, and RdBu_r (red for, blue against) if signed.
+        cmap: a Matplotlib colour map or its name; by default YlOrRd, and RdBu_r (red above 0, blue below) if signed.
     """
 
     limits: Limits
