@@ -157,6 +157,6 @@ def _foot(found: OcclusionMaps) -> str:
     window, stride = ("x".join(map(str, one)) for one in (found.windows.window, found.windows.stride))
     return (
         f"With a square of {window} pixels at each place, step {stride}. Numbers are averaged over the squares that "
-        "cover the pixel: dark is the lowest of its panel, bright the highest. Where one is below the uncovered number, "
-        "what is hidden there supports it; where it is above, opposes it."
+        "cover the pixel: dark is the lowest of its panel, bright the highest. Where one is below the uncovered "
+        "number, what is hidden there supports it; where it is above, opposes it."
     )
