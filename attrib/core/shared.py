@@ -11,12 +11,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from attrib.core.backward.graph import gradients, unreached
 from attrib.core.backward.rules import Coverage, Rule, Switch
 from attrib.core.network import cost
 from attrib.core.network.capture import Activations, capture
 from attrib.core.network.passes import forward
 from attrib.core.objectives.objective import Objective
-from attrib.errors import LayerError, ModelError, TargetError
+from attrib.errors import LayerError, TargetError
 
 Rules: TypeAlias = frozenset[tuple[str, Rule]]
 _Key: TypeAlias = "tuple[str | None, Rules]"  # where, and under which rules
@@ -188,7 +189,7 @@ class SharedPass:
             cost.add(backwards=len(scored.score))
             total, more = scored.score.sum(), bool(self._due)
             with self.switch.using(dict(rules)):
-                grads = iter(torch.autograd.grad(total, ends, retain_graph=more, allow_unused=True))
+                grads = iter(gradients(total, ends, keep=more))
         for at, act in acts.items():
             scored.grads[at, rules] = tuple(next(grads) if a.requires_grad else None for a in act)
 
@@ -226,10 +227,7 @@ class SharedPass:
         if at is not None and scored.goal.layers:
             return LayerError(f"the score must depend on layer {at!r}; it does not. Choose a layer before the target.")
         where = f"layer {at!r}" if at else "the inputs"
-        return ModelError(
-            f"the score must depend differentiably on {where}; no graph leads there. "
-            "Is there a no_grad, detach or argmax in the model or target, or is the layer after the target?"
-        )
+        return unreached(where, ", or is the layer after the target" if at else "")
 
 
 def checked_score(score: Tensor, n: int) -> Tensor:

@@ -136,4 +136,4 @@ class MeaningfulPerturbation(Attribution):
         left = one.left(one.score(keep, shift))
         worth = -left.clamp(max=1) if self.game == "preserve" else left.clamp(min=0)
         price = self.sparsity * cells.mean((1, 2, 3)) + self.smoothness * variation(cells, _BETA)
-        return one.slope(worth + price, cells)
+        return one.slope(worth + price, cells, keep)

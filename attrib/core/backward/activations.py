@@ -120,6 +120,8 @@ def family_of_node(node: Any) -> str | None:
         return ("relu6" if name == "HardtanhBackward0" else "relu") if _is_zero(low) else None
     if name in _NODES:
         return _NODES[name]
+    if "DifferentiableGraph" in name:  # what a scripted part becomes after some runs
+        return "compiled"
     is_custom = isinstance(node, torch.autograd.function.BackwardCFunction)
     return name.removesuffix("Backward") if is_custom else None
 

@@ -1,12 +1,15 @@
-"""The graph that autograd keeps: which of its nodes lie between two places."""
+"""The graph that autograd keeps: which of its nodes lie between two places, and what comes down through it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.autograd.graph import get_gradient_edge
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from attrib.errors import AttribError, ModelError
 
 
 def between(score: Tensor, since: Sequence[Tensor]) -> list[Any]:
@@ -30,3 +33,40 @@ def between(score: Tensor, since: Sequence[Tensor]) -> list[Any]:
             found[node] = None
             ends.extend(above[node])
     return [*found]
+
+
+def gradients(
+    tops: Tensor | Sequence[Tensor],
+    ends: Sequence[Tensor] | Sequence[GradientEdge],
+    signals: Sequence[Tensor] | None = None,
+    *,
+    keep: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """Hand ``signals``, or ones, down from ``tops`` to ``ends``; what no graph leads to gets None.
+
+    A RuntimeError on the way is told as one of the model. ``keep`` keeps the graph for another pass.
+    """
+    try:
+        return torch.autograd.grad(tops, ends, signals, retain_graph=keep, allow_unused=True)
+    except (AttribError, torch.OutOfMemoryError):
+        raise
+    except RuntimeError as exc:
+        told = str(exc).partition("\n")[0].rstrip(". ")
+        raise ModelError(f"the model's backward pass failed: {told}.{_remedy(exc)}") from exc
+
+
+def _remedy(exc: RuntimeError) -> str:
+    if "checkpoint" not in str(exc):
+        return ""
+    return (
+        " What is checkpointed runs again on the way back, where it cannot be followed: turn that off, as with "
+        "model.set_grad_checkpointing(False) (timm) or model.gradient_checkpointing_disable() (transformers)."
+    )
+
+
+def unreached(where: str, otherwise: str = "") -> ModelError:
+    """What to say where no graph leads from the score to ``where``."""
+    return ModelError(
+        f"the score must depend differentiably on {where}; no graph leads there. "
+        f"Is there a no_grad, detach, argmax or reentrant checkpoint in the model or target{otherwise}?"
+    )

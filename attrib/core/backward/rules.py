@@ -171,9 +171,9 @@ class _Ruled(torch.autograd.Function):
 def _hook(y: Tensor, mode: rules) -> Tensor:
     """Let ``mode`` rule the ReLU node that made ``y``: the quickest way, and on that branch only."""
 
-    def passed(grads_in: Sequence[Tensor], grads_out: Sequence[Tensor]) -> tuple[Tensor] | None:
+    def passed(grads_in: Sequence[Tensor | None], grads_out: Sequence[Tensor]) -> tuple[Tensor] | None:
         rule = mode.active.get("relu")
-        return None if rule is None else (rule(grads_out[0], grads_in[0]),)
+        return None if rule is None or grads_in[0] is None else (rule(grads_out[0], grads_in[0]),)
 
     node: Any = y.grad_fn
     node.register_hook(passed)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from attrib.core.backward.graph import gradients, unreached
 from attrib.core.layer_map import LayerMap
 from attrib.core.network import cost
 from attrib.core.network.geometry import find_layout, learned_tokens, main_input, patch_of
@@ -233,14 +234,11 @@ def attend(query: Query, everywhere: bool) -> Attended:
     found: dict[Tensor, Tensor] = {}
     if score.requires_grad:
         cost.add(backwards=n)
-        grads = torch.autograd.grad(score.sum(), ends, allow_unused=True)
+        grads = gradients(score.sum(), ends)
         # layers behind a target inside the model have none
         found = {end: grad for end, grad in zip(ends, grads, strict=True) if grad is not None}
     if not found:
-        raise ModelError(
-            "the score must depend differentiably on the attention weights; no graph leads there. "
-            "Is there a no_grad, detach or argmax in the model or target, or is the target before the attention?"
-        )
+        raise unreached("the attention weights", ", or is the target before the attention")
     return Attended(tuple(w.detach() for w in (found if everywhere else weights)), tuple(found.values()))
 
 

@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
+from attrib.core.backward.graph import gradients, unreached
 from attrib.core.network import cost
 from attrib.core.network.capture import capture
 from attrib.core.network.passes import forward
 from attrib.core.query import Query
 from attrib.core.shared import checked_score
-from attrib.errors import ModelError
 
 log = logging.getLogger("attrib")
 
@@ -221,13 +221,10 @@ def full_gradient(query: Query) -> FullGradient:
     grads: tuple[Tensor | None, ...] = (None,) * len(leaves)
     if score.requires_grad:
         cost.add(backwards=len(score))
-        ends = [*leaves, *(bias.edge for bias in seen.found)]
-        grads = torch.autograd.grad(score.sum(), ends, allow_unused=True)
+        ends = [*map(get_gradient_edge, leaves), *(bias.edge for bias in seen.found)]
+        grads = gradients(score.sum(), ends)
     if all(grad is None for grad in grads[: len(leaves)]):
-        raise ModelError(
-            "the score must depend differentiably on the inputs; no graph leads there. "
-            "Is there a no_grad, detach or argmax in the model or target?"
-        )
+        raise unreached("the inputs")
     at_inputs = [torch.zeros_like(x) if grad is None else x.detach() * grad for x, grad in zip(leaves, grads)]  # noqa: B905
     at_biases = {bias.name: bias.value * g for bias, g in zip(seen.found, grads[len(leaves) :]) if g is not None}  # noqa: B905
     located = {bias.name: bias.channels for bias in seen.found if bias.channels is not None and bias.name in at_biases}

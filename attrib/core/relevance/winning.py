@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from attrib.core.backward.graph import between
+from attrib.core.backward.graph import between, gradients, unreached
 from attrib.core.network import cost
 from attrib.core.network.capture import Activations, capture
 from attrib.core.network.passes import forward
@@ -18,7 +18,7 @@ from attrib.core.query import Query
 from attrib.core.relevance.drives import Sum, Summed, Weighted, note, refusal, sum_behind
 from attrib.core.relevance.excitation import excitation
 from attrib.core.shared import checked_score
-from attrib.errors import LayerError, RuleError, TargetError
+from attrib.errors import LayerError, ModelError, RuleError, TargetError
 
 
 def winning(query: Query, *, contrastive: bool = False) -> Tensor:
@@ -61,12 +61,22 @@ def _start(query: Query, output: Any, acts: Activations) -> list[tuple[Tensor, T
     goal = query.objective.bind(output, acts)
     found: list[object] = [*tree_leaves(output), *(acts[layer] for layer in goal.layers)]
     places = {id(t): t for t in found if isinstance(t, Tensor) and t.is_floating_point()}
+    if not places:
+        raise ModelError(
+            "the model's output must hold Tensors in tuples, lists or dicts, where signals start; it is a "
+            f"{type(output).__name__}. Wrap the model in a function that returns one of these."
+        )
     copies = {key: t.detach().clone().requires_grad_(True) for key, t in places.items()}
     seen = {layer: copies[id(acts[layer])] for layer in goal.layers}
     asked = goal(tree_map_only(Tensor, lambda t: copies.get(id(t), t), output), seen)
     score = checked_score(asked, len(query.inputs[0]))
-    grads = torch.autograd.grad(score.sum(), [*copies.values()], allow_unused=True, materialize_grads=True)
-    slopes = {key: grad.clamp(min=0) for key, grad in zip(copies, grads, strict=True)}
+    if not score.requires_grad:
+        raise unreached("the model's output")
+    grads = gradients(score.sum(), [*copies.values()])
+    slopes = {
+        key: torch.zeros_like(copy) if grad is None else grad.clamp(min=0)
+        for (key, copy), grad in zip(copies.items(), grads, strict=True)
+    }
     total = torch.stack([slope.reshape(len(slope), -1).sum(1) for slope in slopes.values()]).sum(0)
     if not bool((total > 0).all()):
         raise TargetError(
@@ -87,7 +97,7 @@ def _down(ends: list[tuple[Tensor, Tensor]], act: Tensor, layer: str, *, keep: b
     if reached:
         cost.add(backwards=len(act))
         tops, signals = zip(*reached, strict=True)
-        found = torch.autograd.grad(tops, act, signals, retain_graph=keep, allow_unused=True)
+        found = gradients(tops, [act], signals, keep=keep)
     if found[0] is None:
         raise LayerError(f"the target must depend on layer {layer!r}; it does not. Choose a layer before the target.")
     return found[0]

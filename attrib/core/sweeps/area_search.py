@@ -124,7 +124,8 @@ class Climb:
 
     def _pull(self, mask: Tensor) -> Tensor:
         passes = 2 if self.search.variant == "dual" else 1
-        return self.one.slope(self.search.worth(self.one, self.enlarge(mask), self.shift()), mask, passes)
+        keep = self.enlarge(mask)
+        return self.one.slope(self.search.worth(self.one, keep, self.shift()), mask, keep, passes)
 
 
 def discs(area: float, places: int, smooth: MaxConvolution, like: Tensor) -> Tensor:

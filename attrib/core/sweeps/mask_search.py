@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attrib import checks
+from attrib.core.backward.graph import gradients, unreached
 from attrib.core.masking.fade import Fade, Hidden, shifted
 from attrib.core.network import cost
 from attrib.core.objectives.objective import Objective
@@ -49,17 +50,18 @@ class Masked:
             )
         return score
 
-    def slope(self, score: Tensor, mask: Tensor, passes: int = 1) -> Tensor:
-        """The gradient of every example's ``score``, made of so many forward passes, for its ``mask``."""
-        total = score.sum()
-        if total.grad_fn is None:
-            raise ModelError(
-                "the score must depend differentiably on the inputs; no graph leads there. "
-                "Is there a no_grad, detach or argmax in the model or target?"
-            )
-        cost.add(backwards=passes * len(self.index))
-        (found,) = torch.autograd.grad(total, mask)
-        return found.to(mask)
+    def slope(self, worth: Tensor, mask: Tensor, keep: Tensor, passes: int = 1) -> Tensor:
+        """The gradient of every example's ``worth`` for its ``mask``; scores under ``keep``, of so many passes, count.
+
+        What else counts may depend on the mask, too; that scores do must be seen apart from it.
+        """
+        found: tuple[Tensor | None, ...] = (None, None)
+        if worth.requires_grad:
+            cost.add(backwards=passes * len(self.index))
+            found = gradients(worth.sum(), [mask, keep])
+        if found[0] is None or found[1] is None:
+            raise unreached("the inputs")
+        return found[0].to(mask)
 
     @cached_property
     def clean(self) -> Tensor:
