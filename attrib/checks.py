@@ -6,8 +6,9 @@ Each check returns the checked value, so that it can be used inside an assignmen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
+from inspect import Parameter, isclass, signature
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -15,9 +16,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attrib.errors import InputError, MissingDependency, ShapeError, did_you_mean
+from attrib.errors import InputError, MissingDependency, OptionError, ShapeError, did_you_mean
 
 V = TypeVar("V")
+
+# What Captum, pytorch-grad-cam and others call our options.
+_ELSEWHERE = {
+    "abs": "absolute",
+    "baseline": "baselines",
+    "baselines": "baseline",
+    "gpu_batch": "batch_size",
+    "internal_batch_size": "batch_size",
+    "masks": "n",
+    "n_masks": "n",
+    "patch": "window",
+    "perturbations_per_eval": "batch_size",
+    "random_state": "seed",
+    "relu_attributions": "relu",
+    "reshape_transform": "reshape",
+    "sliding_window_shapes": "window",
+    "strides": "stride",
+}
 
 
 def choice(what: str, value: V, options: Sequence[V]) -> V:
@@ -148,8 +167,50 @@ def require(package: str, purpose: str, extra: str) -> ModuleType:
         raise MissingDependency(f"{purpose} needs {package}: pip install 'attrib[{extra}]'.") from exc
 
 
-def unknown_options(what: str, given: dict[str, Any], known: Sequence[str]) -> None:
+def our_name(name: str, known: Iterable[str]) -> str | None:
+    """The option of ``known`` that other libraries call ``name``, or that is called so; None if there is none."""
+    return next((one for one in known if one in (name, _ELSEWHERE.get(name))), None)
+
+
+def unknown_options(what: str, given: Iterable[str], known: Sequence[str]) -> None:
     """Refuse keyword arguments that nobody reads."""
     for name in given:
         if name not in known:
-            raise TypeError(f"{what} has no option {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}.")
+            ours = our_name(name, known)
+            hint = f" Did you mean {ours!r}?" if ours else did_you_mean(name, known)
+            raise OptionError(f"{what} has no option {name!r}.{hint} Known: {', '.join(known)}.")
+
+
+_INSTEAD = {
+    "attribute_to_layer_input": "Name the input of the layer: layer='NAME@input'.",
+    "return_convergence_delta": "METRICS['completeness'] measures what is missing.",
+}
+
+
+def misplaced_options(method: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse arguments of ``attribute``, and say which of the options ``known`` of the constructor they are."""
+    if not given:
+        return
+    ours = [our_name(name, known) for name in given]
+    hints = [_INSTEAD[name] for name in given if name in _INSTEAD]
+    if moved := ", ".join(f"{name}=..." for name in ours if name):
+        hints.append(f"Options belong to the constructor: {method}(model, {moved}).")
+    if not hints:
+        names = ("inputs", "target", "layer", "additional_forward_args")
+        near = "".join(did_you_mean(name, [*names, *known]) for name in given).strip()
+        hints = [*filter(None, [near]), f"Options of the constructor: {', '.join(known) or 'none'}."]
+    raise OptionError(
+        f"{method}.attribute takes inputs, target, layer and additional_forward_args; got "
+        f"{', '.join(map(repr, given))}. {' '.join(hints)}"
+    )
+
+
+def keywords(made: Any) -> tuple[str, ...]:
+    """Names of the arguments that a function, or the constructor of a class and of its bases, takes after the model."""
+    found: dict[str, None] = {}
+    for function in [base.__init__ for base in made.__mro__] if isclass(made) else [made]:  # type: ignore[misc]
+        parameters = signature(function).parameters.values()
+        found |= {one.name: None for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+        if all(one.kind is not Parameter.VAR_KEYWORD for one in parameters):
+            break  # nothing is handed on to the next base
+    return tuple(name for name in found if name not in ("self", "model", "layer"))

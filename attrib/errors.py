@@ -5,6 +5,7 @@
     AttribError
     ├── InputError        (ValueError)    an argument or tensor has the wrong type, range or content
     │   └── ShapeError                    ... or the wrong shape
+    ├── OptionError       (TypeError)     a call has an argument that nobody reads
     ├── TargetError       (ValueError)    the target does not fit the model's output
     ├── LayerError        (LookupError)   no such layer, or one that does not fit the method
     ├── RegistryError     (LookupError)   no such method or metric
@@ -33,6 +34,10 @@ class InputError(AttribError, ValueError):
 
 class ShapeError(InputError):
     """A tensor has the wrong shape."""
+
+
+class OptionError(AttribError, TypeError):
+    """A call has an argument that nobody reads."""
 
 
 class TargetError(AttribError, ValueError):
@@ -64,6 +69,8 @@ class MissingDependency(AttribError, ImportError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'a' or 'b'?"``, or nothing if no known name is close."""
-    close = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    """Return ``" Did you mean 'a' or 'b'?"``, or nothing if no known name is close; in any case of letters."""
+    spelled = {one.lower(): one for one in known}
+    same = [spelled[name.lower()]] if name.lower() in spelled else None
+    close = same or [spelled[one] for one in get_close_matches(name.lower(), list(spelled), n=3, cutoff=0.5)]
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""

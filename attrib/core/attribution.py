@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from copy import copy
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, cast
 
 from captum.attr import Attribution as CaptumAttribution
 from captum.log import log_usage
@@ -45,6 +45,7 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
     needs_layer: ClassVar[bool] = False
     takes_layer: ClassVar[bool] = True
     uses_target: bool = True  # of instances: some options decide it
+    further_options: ClassVar[tuple[str, ...]] = ()  # what ``**options`` of the constructor takes
 
     def __init__(self, model: Callable[..., Any], layer: str | nn.Module | None = None) -> None:
         if not callable(model):
@@ -58,6 +59,11 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
             raise LayerError(f"{type(self).__name__} explains the inputs only; got layer {layer!r}. Leave layer out.")
         return layer if layer is None or layer == "auto" else resolve(self.model, layer)
 
+    @classmethod
+    def option_names(cls) -> tuple[str, ...]:
+        """Names of what the constructor takes besides the model and the layer."""
+        return (*checks.keywords(cls), *cls.further_options)
+
     # log_usage wraps with functools.wraps: Captum's NoiseTunnel calls attribute.__wrapped__.
     @log_usage()  # type: ignore[untyped-decorator]
     def attribute(
@@ -67,6 +73,7 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
         layer: str | nn.Module | None = None,
         *,
         additional_forward_args: object = None,
+        **unknown: NoReturn,
     ) -> Inputs:
         """Explain ``target`` for each example of ``inputs``.
 
@@ -75,11 +82,13 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
             target: what to explain, see `attrib.core.as_objective`.
             layer: overrides the constructor's for this call.
             additional_forward_args: one further argument of the model, or a tuple of them.
+            unknown: refused; the options of a method are those of its constructor.
 
         Returns:
             The maps: a Tensor for a Tensor, a tuple for a tuple. Signed, raw, detached, contiguous; shape and meaning
             are the class's Convention.
         """
+        checks.misplaced_options(type(self).__name__, unknown, self.option_names())
         with self.asking(inputs, target, layer, additional_forward_args=additional_forward_args) as query:
             return cast(Inputs, self.answer(self._sharing(query), isinstance(inputs, tuple)))
 

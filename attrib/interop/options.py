@@ -10,7 +10,6 @@ import captum.attr
 from captum.log import log_usage
 from torch import nn
 
-from attrib import checks
 from attrib.errors import InputError
 
 
@@ -64,10 +63,10 @@ class Options:
         self.call = _parameters(captum_class.attribute)
         self.tunnel = {k: p for k, p in _parameters(captum.attr.NoiseTunnel.attribute).items() if k not in self.call}
 
-    def check(self, given: dict[str, Any]) -> None:
-        """Refuse what nobody reads."""
-        known = ("channels", "absolute", "seed", *self.constructor, *self.call, *self.tunnel)
-        checks.unknown_options(f"from_captum({self.name})", given, known)
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.constructor, *self.call, *self.tunnel)
 
     def require(self, given: dict[str, Any]) -> None:
         """Nothing that Captum needs may be missing."""

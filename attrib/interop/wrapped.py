@@ -64,7 +64,7 @@ class FromCaptum(Attribution):
     ) -> None:
         super().__init__(model, layer)
         self.known = known = Options(self.captum_class)
-        known.check(options)
+        checks.unknown_options(type(self).__name__, options, self.option_names())
         known.require(options)
         if "model" in signature(self.captum_class.__init__).parameters and not isinstance(self.model, nn.Module):
             raise ModelError(
@@ -75,6 +75,10 @@ class FromCaptum(Attribution):
         self.seed = checks.integer("seed", seed, 0)
         self.given = options
         self.tunnel = any(k in known.tunnel for k in options)
+
+    @classmethod
+    def option_names(cls) -> tuple[str, ...]:  # noqa: D102
+        return tuple(dict.fromkeys([*checks.keywords(cls), *Options(cls.captum_class).names]))
 
     @property
     def multiplies_by_inputs(self) -> bool:  # noqa: D102
@@ -208,7 +212,8 @@ def from_captum(captum_class: type[Any], *, name: str | None = None, **options: 
         torch.Size([2, 1, 12, 12])
     """
     _check_class(captum_class)
-    Options(captum_class).check(options)
+    known = ("channels", "absolute", "seed", *Options(captum_class).names)
+    checks.unknown_options(f"from_captum({captum_class.__name__})", options, known)
     plain = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", captum_class.__name__).lower()
     key = name or (f"captum_{plain}" if plain in METHODS else plain)
     if key in METHODS:

@@ -12,7 +12,7 @@ from attrib import checks
 from attrib.core import Attribution, Baseline, Query, sweep
 from attrib.core.channels import most_varied, picked, weighted
 from attrib.core.layer_map import LayerMap
-from attrib.core.masking.options import check_options
+from attrib.core.masking.options import SWEEP_OPTIONS, check_options
 from attrib.core.network.geometry import Reshape
 from attrib.core.objectives.objective import SPACES, Space
 from attrib.errors import ShapeError, TargetError
@@ -80,6 +80,7 @@ class AblationCAM(Attribution):
     """
 
     needs_layer = True
+    further_options = SWEEP_OPTIONS
 
     def __init__(  # noqa: PLR0913  the paper's settings, and how they run
         self,
@@ -101,7 +102,7 @@ class AblationCAM(Attribution):
         self.score: Space | None = None if score is None else checks.choice("score", score, SPACES)
         self.channels = None if channels is None else checks.integer("channels", channels, 1)
         self.at = LayerMap(relu, upsample, reshape)
-        self.options = check_options(options, local=False)  # type: ignore[arg-type]
+        self.options = check_options(options, local=False, of=type(self))  # type: ignore[arg-type]
 
     def _attribute(self, query: Query) -> Tensor:
         query = query.in_space(self.score)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Attribution, Baseline, Query, Windows, sweep
-from attrib.core.masking.options import check_options
+from attrib.core.masking.options import SWEEP_OPTIONS, check_options
 from attrib.core.masking.placed import Overlap, Place, placed, places
 from attrib.core.objectives.objective import SPACES, Space
 from attrib.core.reduce import widened
@@ -62,6 +62,8 @@ class Occlusion(Attribution):
         Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2.
     """
 
+    further_options = SWEEP_OPTIONS
+
     def __init__(  # noqa: PLR0913  the paper's settings, and how they run
         self,
         model: Callable[..., Any],
@@ -84,7 +86,7 @@ class Occlusion(Attribution):
         self.sign = checks.choice("sign", sign, ("drop", "score"))
         self.edge: Literal["full", "cut"] = checks.choice("edge", edge, ("full", "cut"))
         self.refine = checks.integer("refine", refine, 1)
-        self.options = check_options(options)  # type: ignore[arg-type]
+        self.options = check_options(options, of=type(self))  # type: ignore[arg-type]
 
     @property
     def multiplies_by_inputs(self) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attrib import checks
 from attrib.core import Attribution, Baseline, Query, sweep
-from attrib.core.masking.options import check_options
+from attrib.core.masking.options import SWEEP_OPTIONS, check_options
 from attrib.core.masking.placed import Place, placed, places
 from attrib.core.masking.random_masks import RandomGrid
 from attrib.core.objectives.objective import SPACES, Space
@@ -60,6 +60,8 @@ class RISE(Attribution):
         equation 6, section 3.2.
     """
 
+    further_options = SWEEP_OPTIONS
+
     def __init__(  # noqa: PLR0913  the paper's settings, and how they run
         self,
         model: Callable[..., Any],
@@ -84,7 +86,7 @@ class RISE(Attribution):
         self.baseline = baseline
         self.score: Space | None = None if score is None else checks.choice("score", score, SPACES)
         self.seed = checks.integer("seed", seed, 0)
-        self.options = check_options(options, local=False)  # type: ignore[arg-type]
+        self.options = check_options(options, local=False, of=type(self))  # type: ignore[arg-type]
 
     @property
     def multiplies_by_inputs(self) -> bool:

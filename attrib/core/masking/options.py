@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
@@ -41,9 +41,16 @@ class SweepOptions(TypedDict, total=False):
     show_progress: bool
 
 
-def check_options(options: SweepOptions, *, local: bool = True) -> SweepOptions:
-    """Refuse unknown or malformed sweep options early, and those that do nothing where masks are not ``local``."""
-    checks.unknown_options("sweep", dict(options), tuple(SweepOptions.__annotations__))
+SWEEP_OPTIONS = tuple(SweepOptions.__annotations__)
+
+
+def check_options(options: SweepOptions, *, local: bool = True, of: Any = None) -> SweepOptions:
+    """Refuse unknown or malformed sweep options early, and those that do nothing where masks are not ``local``.
+
+    ``of`` is the class or function that they were given to: errors name it, and what else it takes.
+    """
+    own, what = ((), "sweep") if of is None else (checks.keywords(of), of.__name__)
+    checks.unknown_options(what, options, (*own, *SWEEP_OPTIONS))
     if (size := options.get("batch_size", "auto")) != "auto":
         checks.integer("batch_size", size, 1)
     checks.integer("verify", options.get("verify", 1), 0)

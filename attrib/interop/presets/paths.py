@@ -76,7 +76,7 @@ class IntegratedGradients(FromCaptum):
         **options: Any,
     ) -> None:
         self.together = checks.integer("batch_size", batch_size, 1)
-        options |= {"internal_batch_size": self.together, "n_steps": checks.integer("n_steps", n_steps, 1)}
+        options = {"internal_batch_size": self.together, "n_steps": checks.integer("n_steps", n_steps, 1), **options}
         super().__init__(model, layer, baselines=baselines, **options)
 
     def due(self, query: Query) -> Tensor | None:

@@ -36,7 +36,7 @@ class RegionMethod(FromCaptum):
         channels: Channels = "mean",
         **options: Any,
     ) -> None:
-        options |= {"perturbations_per_eval": checks.integer("batch_size", batch_size, 1)}
+        options = {"perturbations_per_eval": checks.integer("batch_size", batch_size, 1), **options}
         super().__init__(model, layer, feature_mask=feature_mask, baselines=baselines, channels=channels, **options)
 
 
