@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from attrib.core.network.geometry import layout_of, main_input
-from attrib.core.network.layers import Address, modules_of
+from attrib.core.network.layers import Address, hooked
 from attrib.core.network.passes import forward
 from attrib.core.reduce import widened
 
@@ -111,9 +111,7 @@ class _Recorder:
 
     def __init__(self, model: Callable[..., Any], image: Tensor) -> None:
         self.model, self.image = model, image.shape
-        self.names: dict[nn.Module, str] = {}
-        for name, module in modules_of(model).items():
-            self.names.setdefault(module, name)
+        self.names = hooked(model)
         self.calls: Counter[str] = Counter()
         self.given: list[tuple[Address, Averaged]] = []
         self.gave: list[tuple[Address, Averaged]] = []

@@ -47,7 +47,8 @@ def _heads(model: Callable[..., Any], channels: int, classes: int) -> Iterator[t
     """Weight and bias of every layer that could turn means into scores, and of none at all."""
     for part in model.modules() if isinstance(model, nn.Module) else ():
         if pointwise(part) and part.weight.shape[:2] == (classes, channels):
-            yield part.weight.flatten(1), part.weight.new_zeros(classes) if part.bias is None else part.bias
+            weight, bias = part.weight.detach(), part.bias
+            yield weight.flatten(1), weight.new_zeros(classes) if bias is None else bias.detach()
     if channels == classes:
         yield torch.eye(classes), torch.zeros(classes)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 from torch.utils.hooks import RemovableHandle
 
+from attrib.core.network.frozen import run_eagerly
 from attrib.core.network.geometry import Layout, layout_of, main_input
 from attrib.core.network.layers import Address, modules_of, resolve
 from attrib.errors import LayerError
@@ -128,7 +129,8 @@ def capture(
                 resolve(model, name)
             hook = _Hook(acts, name, side, edits, leaf)
             handles.append(hook.register(known[name]))
-        yield acts
+        with run_eagerly():
+            yield acts
     finally:
         for handle in handles:
             handle.remove()
@@ -146,6 +148,11 @@ class _Hook:
         return (at.name, at.side) == (self.name, self.side)
 
     def register(self, module: nn.Module) -> Any:
+        if isinstance(module, torch.jit.ScriptModule):
+            raise LayerError(
+                f"layer {self.name!r} must run in Python; it is scripted or traced, and takes no hooks. Choose a "
+                "module around it, or put the module that it was made of into the model."
+            )
         if self.side == "input":
             return module.register_forward_pre_hook(lambda _, args: (self(args[0]), *args[1:]) if args else None)
         return module.register_forward_hook(lambda _, _args, out: self(out))

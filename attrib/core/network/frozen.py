@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -27,13 +28,25 @@ def random_state_kept() -> AbstractContextManager[None]:
     return kept
 
 
+def run_eagerly() -> AbstractContextManager[object]:
+    """Run compiled code as it was written, inside the block: hooks and rules do not reach into it.
+
+    Whatever was compiled: a module around the model, the model itself, a part, a function that it calls.
+    """
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled, and the import takes a second
+        return nullcontext()
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
 @contextmanager
 def frozen(model: Callable[..., Any]) -> Iterator[None]:
     """Run the block with the model in evaluation mode and without weight gradients, leaving no trace.
 
     Per-module ``training`` flags, per-parameter ``requires_grad``, buffers and torch's random state (CPU, and CUDA
-    once it is initialised) are put back afterwards, also when the block raises. Autograd is switched on. Of a plain
-    function, whose module cannot be seen, only the random state is kept.
+    once it is initialised) are put back afterwards, also when the block raises. Autograd is switched on, and compiled
+    code runs as it was written. Of a plain function, whose module cannot be seen, only the random state is kept. A
+    buffer that the model registers while it runs stays: the model may remember elsewhere that it has it.
     """
     if torch.is_inference_mode_enabled():
         raise ModelError(
@@ -41,45 +54,36 @@ def frozen(model: Callable[..., Any]) -> Iterator[None]:
         )
     module = module_of(model)
     parts = [] if module is None else list(module.modules())
-    with ExitStack() as undo:
+    with ExitStack() as undo:  # whose steps are all taken, also when one of them fails
         undo.enter_context(random_state_kept())
-        if any("_orig_mod" in part._modules for part in parts):  # hooks and rules do not reach into compiled code
-            undo.enter_context(torch.compiler.set_stance("force_eager"))
-        flags, weights, buffers = _state(parts)
-        undo.callback(_restore, flags, weights, buffers)
+        undo.enter_context(run_eagerly())
         for part in parts:
-            if part.training:
-                part.training = False  # not .eval(): some modules override it to merge or change weights
-        for weight, requires_grad in weights:
-            if requires_grad:
-                weight.requires_grad = False
+            _freeze(part, undo)
         undo.enter_context(torch.enable_grad())
         yield
 
 
-_Flags = list[tuple[nn.Module, bool]]
-_Weights = list[tuple[nn.Parameter, bool]]
-_Buffers = list[tuple[nn.Module, str, Tensor, Tensor]]
+def _freeze(part: nn.Module, undo: ExitStack) -> None:
+    for name, buffer in part._buffers.items():
+        if buffer is not None:
+            undo.callback(_put_back, part, name, buffer, buffer.detach().clone())
+    if hasattr(part, "training"):  # not in scripted modules that are frozen for good
+        undo.callback(_set, part, "training", part.training)
+        _set(part, "training", False)  # not .eval(): some modules override it to merge or change weights
+    for weight in part._parameters.values():
+        if weight is not None and not weight.is_inference():  # those made in inference mode cannot be set
+            undo.callback(_set, weight, "requires_grad", weight.requires_grad)
+            _set(weight, "requires_grad", False)
 
 
-def _state(parts: list[nn.Module]) -> tuple[_Flags, _Weights, _Buffers]:
-    flags = [(part, part.training) for part in parts]
-    weights = [(w, w.requires_grad) for part in parts for w in part._parameters.values() if w is not None]
-    buffers = [
-        (part, name, b, b.detach().clone()) for part in parts for name, b in part._buffers.items() if b is not None
-    ]
-    return flags, weights, buffers
+def _set(thing: nn.Module | nn.Parameter, name: str, value: bool) -> None:
+    if getattr(thing, name) is not value:
+        setattr(thing, name, value)
 
 
-def _restore(flags: _Flags, weights: _Weights, buffers: _Buffers) -> None:
-    for part, training in flags:
-        if part.training is not training:
-            part.training = training
-    for weight, requires_grad in weights:
-        if weight.requires_grad is not requires_grad:
-            weight.requires_grad = requires_grad
-    for part, name, buffer, before in buffers:
-        if not torch.equal(buffer, before):
-            with torch.no_grad():
-                buffer.copy_(before)
-        part._buffers[name] = buffer
+def _put_back(part: nn.Module, name: str, buffer: Tensor, before: Tensor) -> None:
+    """Give ``part`` its buffer with the values ``before``; one on the meta device has none."""
+    part._buffers[name] = buffer
+    if not buffer.is_meta and not torch.equal(buffer, before):
+        with torch.inference_mode(buffer.is_inference()), torch.no_grad():
+            buffer.copy_(before)

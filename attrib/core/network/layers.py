@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from attrib.core.network.frozen import run_eagerly
 from attrib.core.network.geometry import Layout, layout_of, main_input
 from attrib.core.network.passes import forward
 from attrib.errors import LayerError, did_you_mean
@@ -63,7 +64,21 @@ def modules_of(model: Callable[..., Any]) -> dict[str, nn.Module]:
         raise LayerError(
             f"layers can be named only in an nn.Module; the model is a {type(model).__name__}. Pass the module itself."
         )
+    if isinstance(model, torch.jit.ScriptModule):
+        raise LayerError(
+            f"layers can be read only in a module that runs in Python; the model is a {type(model).__name__}: scripted "
+            "and traced ones take no hooks. Pass the module that it was made of."
+        )
     return {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
+
+
+def hooked(model: Callable[..., Any]) -> dict[nn.Module, str]:
+    """The sub-modules that take hooks, each with its first name; scripted ones, and what is in them, do not."""
+    names: dict[nn.Module, str] = {}
+    for name, module in modules_of(model).items():
+        if not isinstance(module, torch.jit.ScriptModule):
+            names.setdefault(module, name)
+    return names
 
 
 def resolve(model: Callable[..., Any], layer: str | nn.Module) -> str:
@@ -145,9 +160,7 @@ def layer_table(
 def recorded(model: Callable[..., Any]) -> Iterator[list[Call]]:
     """Record every call of a module inside the block, in the order in which they finish."""
     calls: list[Call] = []
-    names: dict[nn.Module, str] = {}
-    for name, module in modules_of(model).items():
-        names.setdefault(module, name)
+    names = hooked(model)
 
     def record(module: nn.Module, _: object, out: object) -> None:
         nodes = [leaf.grad_fn for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and leaf.grad_fn]
@@ -155,7 +168,8 @@ def recorded(model: Callable[..., Any]) -> Iterator[list[Call]]:
 
     handles = [module.register_forward_hook(record) for module in names]
     try:
-        yield calls
+        with run_eagerly():
+            yield calls
     finally:
         for handle in handles:
             handle.remove()

@@ -10,6 +10,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from attrib.core import Query
+from attrib.errors import ModelError
 
 
 class Watch(TorchFunctionMode):
@@ -27,7 +28,14 @@ class Watch(TorchFunctionMode):
         self._inside = 0
         model = query.model
         parts = model.named_modules() if isinstance(model, nn.Module) else ()
-        handles = [handle for name, part in parts if not any(part.children()) for handle in self._hooked(name, part)]
+        ends = [(name, part) for name, part in parts if not any(part.children())]
+        for name, part in ends:
+            if isinstance(part, torch.jit.ScriptModule):
+                raise ModelError(
+                    f"the rules of this method must be hung on modules that run in Python; {name or 'the model'!r} is "
+                    "scripted or traced, and takes no hooks. Pass the module that it was made of."
+                )
+        handles = [handle for name, part in ends for handle in self._hooked(name, part)]
         try:
             with torch.no_grad(), self:
                 query.run(tuple(x.clone() for x in query.inputs))
