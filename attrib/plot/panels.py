@@ -185,7 +185,7 @@ def _foot(table: Table, style: Style, scales: Mapping[Which, Scale]) -> str:
         said = "One scale for all maps: {:g} to {:g}".format(*style.limits)
     elif style.cmap is None and any(scale.signed for scale in scales.values()):
         said += "; in maps with blue, red speaks for the target and blue against"
-        if any(table[label][target].min() >= 0 for label, target in scales):
+        if any(len(v) == 1 and v.min() >= 0 for found in table.values() for v in found.values()):
             said += ", in the others colour is how much, without a sign"
     grey = f"Grey panels, each on its own scale: 0 is grey, black and white are the {end}"
     kinds = {len(values) for found in table.values() for values in found.values()}
