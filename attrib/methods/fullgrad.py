@@ -37,6 +37,8 @@ class FullGrad(Attribution):
           channels together (the authors' code), ``"none"`` not at all: then maps are in units of the score.
         - biases are those of convolutions and linear layers, the shift of BatchNorm with its statistics, constants that
           are added, and of activations other than ReLU the intercept of their tangent.
+        - all biases are read, or a RuleError is raised: scripted, traced, compiled or checkpointed code hides them; the
+          insides of `torch.nn.MultiheadAttention`, of recurrent layers and of custom autograd functions are not read.
         - biases whose outputs are no maps, such as vectors and tokens, are left out of the map, but not of `decompose`.
         - the terms add up to a class's logit for networks of linear layers, activations, BatchNorm and max-pooling; not
           where activations are multiplied or normalised by their own statistics (attention, gates, LayerNorm).

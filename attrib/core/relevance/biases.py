@@ -14,15 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
-from attrib.core.backward.graph import gradients, unreached
+from attrib.core.backward.graph import between, gradients, unreached
 from attrib.core.network import cost
 from attrib.core.network.capture import capture
 from attrib.core.network.passes import forward
 from attrib.core.query import Query
+from attrib.core.relevance.in_sight import behind, check_in_sight, made
 from attrib.core.shared import checked_score
 
 log = logging.getLogger("attrib")
@@ -34,6 +36,7 @@ _CURVED = frozenset({
     "hardshrink", "softshrink",
 })  # fmt: skip
 _BIASED = frozenset({"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
+_PRODUCTS = frozenset({"addmm", "addbmm", "baddbmm", "addmv"})
 _TURNING = frozenset({"permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims"})
 _CHANNELS = "_attrib_channels"
 
@@ -69,14 +72,22 @@ class biases(TorchFunctionMode):  # noqa: N801  reads as a verb, like rules
     def __init__(self) -> None:
         super().__init__()
         self.found: list[Bias] = []
+        self.in_sight: set[Any] = set()  # nodes that calls have left
         self._calls: Counter[str] = Counter()
 
     def __torch_function__(
         self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        name = str(getattr(func, "__name__", func))
+        name, exported, _ = str(getattr(func, "__name__", func)).partition(".")  # "conv2d.default"
         read = _READERS.get(name if name.startswith("__") else name.strip("_"))
+        before = behind((args, kwargs))
+        out = self._called(func, name, read, args, kwargs)
+        if read or not exported:  # what functions of torch do inside, such as attention, is theirs
+            self.in_sight.update(made(out, before | self.in_sight))
+        return out
+
+    def _called(self, func: Any, name: str, read: _Reader | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         x = args[0] if args else kwargs.get("input")
         if name in _TURNING and isinstance(x, Tensor):
             return _turned(func, x, args[1:], kwargs)
@@ -94,7 +105,7 @@ class biases(TorchFunctionMode):  # noqa: N801  reads as a verb, like rules
         channels = known.pop() if len(known) == 1 else None
         if plain in _BIASED or plain in ("batch_norm", "group_norm"):
             channels = 1 if out.ndim > 2 else None
-        elif plain == "linear" and channels != out.ndim - 1:
+        elif plain in {"linear", *_PRODUCTS} and channels != out.ndim - 1:
             channels = None
         setattr(out, _CHANNELS, channels)
         if value is not None:
@@ -114,6 +125,7 @@ def _turned(func: Any, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 Arguments = tuple[Any, ...]
+_Reader = Callable[[Any, str, Arguments, dict[str, Any]], Tensor | None]
 
 
 def _named(args: Arguments, kwargs: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -134,8 +146,20 @@ def _of_linear(_func: Any, _name: str, args: Arguments, kwargs: dict[str, Any]) 
     return bias
 
 
-def _of_batch_norm(_func: Any, _name: str, args: Arguments, kwargs: dict[str, Any]) -> Tensor | None:
-    names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+def _of_product(_func: Any, _name: str, args: Arguments, kwargs: dict[str, Any]) -> Tensor | None:
+    """What a product of matrices is added to, where that does not depend on the inputs."""
+    added: Tensor = args[0]
+    return None if added.requires_grad else kwargs.get("beta", 1) * added
+
+
+def _statistics_and_weights(func: Any) -> tuple[str, ...]:
+    """Their order, which torch's own functions turn round."""
+    statistics, weights = ("running_mean", "running_var"), ("weight", "bias")
+    return (*statistics, *weights) if func in (F.batch_norm, F.instance_norm) else (*weights, *statistics)
+
+
+def _of_batch_norm(func: Any, _name: str, args: Arguments, kwargs: dict[str, Any]) -> Tensor | None:
+    names = ("input", *_statistics_and_weights(func), "training", "momentum", "eps")
     named = {"eps": 1e-5, **_named(args, kwargs, *names)}
     if named["training"] or named["running_var"] is None:  # then mean and variance are no constants
         return _second(named["bias"], args[0])
@@ -144,10 +168,10 @@ def _of_batch_norm(_func: Any, _name: str, args: Arguments, kwargs: dict[str, An
     return _second(shift if named["bias"] is None else shift + named["bias"], args[0])
 
 
-def _of_norm(_func: Any, name: str, args: Arguments, kwargs: dict[str, Any]) -> Tensor | None:
-    before = {"group_norm": ("num_groups", "weight"), "layer_norm": ("normalized_shape", "weight")}
-    names = before.get(name, ("running_mean", "running_var", "weight"))
-    bias: Tensor | None = _named(args, kwargs, "input", *names, "bias")["bias"]
+def _of_norm(func: Any, name: str, args: Arguments, kwargs: dict[str, Any]) -> Tensor | None:
+    known = {"group_norm": ("num_groups", "weight", "bias"), "layer_norm": ("normalized_shape", "weight", "bias")}
+    names = known.get(name, _statistics_and_weights(func))
+    bias: Tensor | None = _named(args, kwargs, "input", *names)["bias"]
     return bias if name == "layer_norm" else _second(bias, args[0])
 
 
@@ -176,13 +200,14 @@ def _of_sum(_func: Any, name: str, args: Arguments, kwargs: dict[str, Any]) -> T
     return torch.as_tensor(constant, dtype=like.dtype, device=like.device)
 
 
-_READERS: dict[str, Callable[[Any, str, Arguments, dict[str, Any]], Tensor | None]] = {
+_READERS: dict[str, _Reader] = {
     **dict.fromkeys(_BIASED, _of_convolution),
     **dict.fromkeys(_CURVED, _of_tangent),
     **dict.fromkeys(("group_norm", "layer_norm", "instance_norm"), _of_norm),
     **dict.fromkeys(
         ("add", "sub", "rsub", "__add__", "__radd__", "__iadd__", "__sub__", "__rsub__", "__isub__"), _of_sum
     ),
+    **dict.fromkeys(_PRODUCTS, _of_product),
     "linear": _of_linear,
     "batch_norm": _of_batch_norm,
 }
@@ -217,9 +242,11 @@ def full_gradient(query: Query) -> FullGradient:
     with capture(query.model, *query.objective.layers) as acts, biases() as seen:
         output = forward(query.model, tuple(x.clone() for x in leaves), query.extra)
     goal = query.objective.bind(output, acts)
-    score = checked_score(goal(output, acts), len(leaves[0]))
+    with biases() as asked:
+        score = checked_score(goal(output, acts), len(leaves[0]))
     grads: tuple[Tensor | None, ...] = (None,) * len(leaves)
     if score.requires_grad:
+        check_in_sight(between(score, leaves), seen.in_sight | asked.in_sight)
         cost.add(backwards=len(score))
         ends = [*map(get_gradient_edge, leaves), *(bias.edge for bias in seen.found)]
         grads = gradients(score.sum(), ends)
