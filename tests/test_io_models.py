@@ -556,6 +556,10 @@ def test_a_function_takes_weights_from_a_file(modules: Callable[[str], str], tmp
     ("code", "asked", "error", "message"),
     [
         ("", "missing_module_xyz:make", InputError, "no module 'missing_module_xyz'"),
+        ("def make(): pass", "{}.py:make", InputError, r"no module '.*\.py'\. Write '\w+:make'\.$"),
+        ("", "./nets/birds.py:make", InputError, r"got './nets/birds.py:make'\. Write 'nets.birds:make'\.$"),
+        ("", "../birds.py:make", InputError, r"Write 'birds:make' in the folder '\.\.'\.$"),
+        ("", ".birds:make", InputError, r"Write 'birds:make'\.$"),
         ("import missing_module_xyz", "{}:make", ModelError, "itself needs 'missing_module_xyz'"),
         ("raise OSError('disk')", "{}:make", ModelError, "must be importable; got OSError: disk"),
         ("def make(): pass", "{}:mke", InputError, r"has no 'mke'\. Did you mean 'make'"),

@@ -16,7 +16,7 @@ ModelOption: TypeAlias = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="A torchvision name, efficientnet_lite0, timm:NAME or package.module:function.",
+        help="A torchvision name, efficientnet_lite0, timm:NAME or module:function (birds:make for birds.py).",
         show_default=False,
     ),
 ]

@@ -13,8 +13,9 @@ import captum.attr
 from captum.log import log_usage
 from torch import Tensor, nn
 
+from attrib.core.network.frozen import run_eagerly
 from attrib.interop.gradients import GuidedBackprop, Maps
-from attrib.interop.lent import eager, either_name, lent, module_at
+from attrib.interop.lent import either_name, lent, module_at
 
 
 class LayerGradCam(captum.attr.LayerGradCam):  # type: ignore[misc]  # Captum ships no types
@@ -47,7 +48,7 @@ class LayerGradCam(captum.attr.LayerGradCam):  # type: ignore[misc]  # Captum sh
             hook = self.layer.register_forward_hook(lambda *_: runs.update([threading.get_ident()]))
             undo.callback(hook.remove)
             undo.enter_context(lent(inputs, gradients=False))
-            undo.enter_context(eager(self.forward_func))
+            undo.enter_context(run_eagerly())
             maps = super().attribute.__wrapped__(
                 self,
                 inputs,

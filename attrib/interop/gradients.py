@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from attrib.core import Coverage, deconv, guided
 from attrib.core.backward.activations import SMOOTH
 from attrib.core.backward.rules import Rule, override, rules
-from attrib.interop.lent import eager, either_name, lent, module_at, tensors_of
+from attrib.core.network.frozen import run_eagerly
+from attrib.interop.lent import either_name, lent, module_at, tensors_of
 
 Maps = Any  # Tensor, or a tuple of them for a tuple of inputs
 
@@ -86,7 +87,7 @@ def _ruled(method: Any, rule: Rule, inputs: object, target: object, extra: objec
     with ExitStack() as undo:
         undo.callback(method.model.register_forward_pre_hook(_spare_leaves).remove)
         undo.enter_context(lent(inputs, gradients=True))
-        undo.enter_context(eager(method.model))
+        undo.enter_context(run_eagerly())
         undo.enter_context(watch)
         grads: tuple[Tensor, ...] = method.gradient_func(method.forward_func, tensors_of(inputs), target, extra)
     if watch.seen and not (method.up_to_neuron and watch.seen == Coverage({}, {}, {})):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import wraps
 from inspect import signature
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-import torch
 from torch import Tensor, nn
 
 from attrib.core import resolve, unwrap
@@ -72,11 +71,3 @@ def lent(inputs: object, gradients: bool) -> Iterator[None]:
         for x, flag in zip(tensors, before, strict=True):
             if x.requires_grad is not flag:
                 x.requires_grad_(flag)
-
-
-def eager(model: object) -> AbstractContextManager[object]:
-    """Run compiled parts of ``model`` as they were written: hooks and rules do not reach into compiled code."""
-    if isinstance(model, nn.Module) and any("_orig_mod" in part._modules for part in model.modules()):
-        stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
-        return stance
-    return nullcontext()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from operator import attrgetter
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
@@ -195,12 +196,17 @@ def _working_directory_importable() -> Iterator[None]:
 
 def _find(spec: str) -> Callable[[], object]:
     place, _, name = spec.partition(":")
+    if place.startswith(".") or {"/", os.sep} & set(place):
+        raise InputError(f"model must name a module on the Python path; got {spec!r}.{_as_module(place, name)}")
     try:
         module = import_module(place)
     except ModuleNotFoundError as exc:
         if exc.name is None or not f"{place}.".startswith(f"{exc.name}."):
             raise ModelError(f"model {spec!r} must be importable; {place!r} itself needs {exc.name!r}.") from exc
-        raise InputError(f"model must name a module on the Python path; got {spec!r}: no module {exc.name!r}.") from exc
+        remedy = _as_module(place, name) if place.endswith(".py") else ""
+        raise InputError(
+            f"model must name a module on the Python path; got {spec!r}: no module {exc.name!r}.{remedy}"
+        ) from exc
     except Exception as exc:
         raise ModelError(f"model {spec!r} must be importable; got {type(exc).__name__}: {exc}") from exc
     try:
@@ -211,6 +217,14 @@ def _find(spec: str) -> Callable[[], object]:
     if not callable(function):
         raise InputError(f"model must name a function; {spec!r} is {type(function).__name__}.")
     return function
+
+
+def _as_module(place: str, name: str) -> str:
+    """How to name the module that the file ``place`` holds."""
+    path = PurePath(place.removesuffix(".py"))
+    below = not path.is_absolute() and ".." not in path.parts  # the working directory is on the path
+    module = ".".join(path.parts).lstrip(".") if below else path.name
+    return f" Write '{module}:{name}'" + ("." if below else f" in the folder {str(path.parent)!r}.")
 
 
 def _completed(made: object, spec: str) -> LoadedModel:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from attrib.errors import ModelError
 
@@ -54,6 +55,7 @@ def frozen(model: Callable[..., Any]) -> Iterator[None]:
         )
     module = module_of(model)
     parts = [] if module is None else list(module.modules())
+    _refuse_lazy(parts)
     with ExitStack() as undo:  # whose steps are all taken, also when one of them fails
         undo.enter_context(random_state_kept())
         undo.enter_context(run_eagerly())
@@ -61,6 +63,15 @@ def frozen(model: Callable[..., Any]) -> Iterator[None]:
             _freeze(part, undo)
         undo.enter_context(torch.enable_grad())
         yield
+
+
+def _refuse_lazy(parts: Sequence[nn.Module]) -> None:
+    for part in parts:
+        if any(is_lazy(w) for w in (*part._parameters.values(), *part._buffers.values()) if w is not None):
+            raise ModelError(
+                "weights must be there before the model is explained; those of a "
+                f"{type(part).__name__} are made in its first forward pass. Run the model once."
+            )
 
 
 def _freeze(part: nn.Module, undo: ExitStack) -> None:
