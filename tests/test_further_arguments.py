@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attrib import METHODS, RISE, ClassScore, GradCAM, Occlusion
 from attrib.core import count
-from attrib.errors import InputError
+from attrib.errors import InputError, TargetError
 from tests import nets
 
 N = 2
@@ -75,3 +75,35 @@ def test_nothing_is_asked_twice_where_examples_are_not_repeated_or_no_axis_could
     with count() as cost:
         Occlusion(PAIRS, window=4, stride=4).attribute(three[0], 0, additional_forward_args=three[1])
     assert cost.forwards == 3 + 3 * 4
+
+
+class Keyed(nn.Module):
+    """Texts come in a dictionary, beside what all examples share."""
+
+    def forward(self, x: Tensor, given: dict[str, Any]) -> Tensor:
+        out: Tensor = PAIRS(x, given["words"]) * given["more"][0]
+        return out
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_tensors_in_dictionaries_and_lists_follow_the_examples(batch_size: int) -> None:
+    given = {"words": WORDS, "more": [torch.ones(())], "name": "texts"}
+    maps, plain = (
+        Occlusion(model, window=4, stride=4, batch_size=batch_size).attribute(X, 0, additional_forward_args=extra)
+        for model, extra in ((Keyed(), given), (PAIRS, WORDS))
+    )
+    torch.testing.assert_close(maps, plain)
+    assert given["words"] is WORDS
+
+
+class Bag:
+    """What holds a tensor where it is not found."""
+
+    words = WORDS
+
+
+def test_a_tensor_that_does_not_follow_is_told_by_the_shape_of_the_score() -> None:
+    with pytest.raises(TargetError, match=r"one number per example, shape \(1,\); got \(2,\)"):
+        Occlusion(lambda x, bag: PAIRS(x, bag.words), window=4, stride=4, batch_size=1).attribute(
+            X, 0, additional_forward_args=Bag()
+        )

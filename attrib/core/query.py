@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from attrib import checks
 from attrib.core.backward.rules import Rule
@@ -99,7 +99,7 @@ class Query:
         return SharedQuery(self.model, self.inputs, self.objective, self.layer, self.extra, shared=shared)
 
     def extra_rows(self, rows: Tensor) -> tuple[Any, ...]:
-        """Further arguments for the examples ``rows``; a Tensor with one entry per example follows them.
+        """Further arguments for the examples ``rows``; a Tensor with one entry per example follows them, see `rows_of`.
 
         Raises:
             InputError: such a Tensor does not belong to the examples one by one: the output's shape depends on its
@@ -185,11 +185,17 @@ class SharedQuery(Query):
 
 
 def rows_of(extra: tuple[Any, ...], rows: Tensor, n: int) -> tuple[Any, ...]:
-    """Further arguments for ``rows`` of ``n`` examples: Tensors with one entry per example follow, the rest stays."""
-    follows = [isinstance(value, Tensor) and value.ndim > 0 and len(value) == n for value in extra]
+    """Further arguments for ``rows`` of ``n`` examples: Tensors with one entry per example follow, the rest stays.
+
+    Tensors in tuples, lists and dicts follow, too, wherever they are in them.
+    """
+    values, places = tree_flatten(extra)
+    follows = [isinstance(value, Tensor) and value.ndim > 0 and len(value) == n for value in values]
     if not any(follows):
         return extra
-    return tuple(value[rows.to(value.device)] if one else value for value, one in zip(extra, follows, strict=True))
+    moved = [value[rows.to(value.device)] if one else value for value, one in zip(values, follows, strict=True)]
+    found: tuple[Any, ...] = tree_unflatten(moved, places)
+    return found
 
 
 def _shapes(output: Any) -> list[tuple[int, ...]]:

@@ -24,6 +24,7 @@ from attrib.core.masking.pace import Pace
 from attrib.core.objectives.objective import Acts, Objective
 from attrib.core.query import Query
 from attrib.core.reduce import widened
+from attrib.core.shared import checked_score
 from attrib.errors import LayerError, ShapeError
 
 log = logging.getLogger("attrib")
@@ -76,7 +77,8 @@ class Job:
         if kind.is_floating_point:  # under autocast an output is coarser than the clean one
             output = tree_map_only(Tensor, lambda t: t.to(kind) if t.is_floating_point() else t, output)
         rows = torch.arange(part.start, part.stop).repeat(k)
-        found = [goal.rows(rows)(output, acts).reshape(k, -1).to(self.clean.dtype) for goal in self.goals]
+        scores = [checked_score(goal.rows(rows)(output, acts), len(rows)) for goal in self.goals]
+        found = [score.reshape(k, -1).to(self.clean.dtype) for score in scores]
         return found[0] if self.single else torch.stack(found)
 
     def score(self, keep: Tensor, pace: Pace, replay: Replay | None) -> Tensor:
