@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -213,6 +214,21 @@ def test_foreign_kernels_are_named_when_nothing_was_overridden() -> None:
         method("guided", net).attribute(Z)
     with pytest.warns(UserWarning, match="plain gradient, as the model uses 1 Swish"):
         DropIn(net).attribute(Z)
+
+
+def test_a_custom_function_that_keeps_its_gradient_beside_rectifiers_is_said() -> None:
+    class Rectified(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, z: Tensor) -> Tensor:
+            ctx.save_for_backward(z)
+            return z.clamp(min=0)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Tensor:
+            return grad * (ctx.saved_tensors[0] > 0)
+
+    with pytest.warns(UserWarning, match="left 1 Rectified alone. Their own gradient was used: no rule reaches custom"):
+        method("guided", Net(lambda z: Rectified.apply(torch.relu(z)), False)).attribute(Z)
 
 
 def test_activations_can_be_chosen_by_family() -> None:

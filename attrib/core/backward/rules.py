@@ -142,6 +142,12 @@ class Coverage:
                 "activations='all' overrides them too.",
                 stacklevel=2,
             )
+        elif any(family not in KINDS for family in self.left):
+            warnings.warn(
+                f"{self}. Their own gradient was used: no rule reaches custom autograd functions. "
+                "Where one is an activation, write it with torch's.",
+                stacklevel=2,
+            )
 
 
 class _Ruled(torch.autograd.Function):
