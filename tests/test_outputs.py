@@ -6,6 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -589,6 +590,16 @@ def test_grad_cam_of_pytorch_grad_cam_gives_the_same_map_for_its_target() -> Non
 
 DICTIONARY = nets.Packed(lambda out: {"out": out, "aux": -out})
 DICTIONARY.chain = PIXELS
+
+
+@dataclass
+class Named:
+    """Outputs that go by the names of fields."""
+
+    hidden: Tensor
+    logits: Tensor
+
+
 REFUSED: list[tuple[nn.Module, Any, str]] = [
     (NET, Label(9), r"target must lie in \[0, 4\] for a model with 5 outputs; got 9"),
     (NET, Region(1), r"a region needs outputs of shape \(N, C, H, W\); the model gives \(3, 5\)"),
@@ -622,6 +633,8 @@ REFUSED: list[tuple[nn.Module, Any, str]] = [
     (SPOTTER, 1, r"returned a list of 3. For a detector use Box\(box, label\), pass a callable"),
     (DICTIONARY, 1, r"a dict with keys \['aux', 'out'\]. For a segmentation use Region\(class, key='out'\)"),
     (nets.make("dict"), 1, r"a dict with keys .*Name the entry, as in lambda out: out\['out'\]\[:, 3\]"),
+    (nets.Packed(lambda out: {"maps": out[..., None, None], "logits": out}), 1, r"as in lambda out: out\['logits'\]"),
+    (nets.Packed(lambda out: Named(out[0], out)), 1, r"a Named. Name the entry, as in lambda out: out\.logits\[:, 3\]"),
     (nets.make("tuple"), 1, r"a tuple of 2. Name the entry, as in lambda out: out\[0\]\[:, 3\]"),
     (NET, [ClassScore(1), 2, 3], "must hold objectives or callables only; got 2 among them. Write ClassScore"),
     (NET, lambda out: out[2, 3], r"got \(\). One that reads the output of a single example goes into a list"),
@@ -691,9 +704,7 @@ def test_an_objective_of_an_output_that_makes_no_sense_cannot_be_built(build: An
 
 
 def test_a_name_that_no_class_has_is_told_with_those_that_are_like_it() -> None:
-    with pytest.raises(
-        TargetError, match=r"got 'ants'\. It may also be one of 5 names of classes\. Did you mean 'ant'"
-    ):
+    with pytest.raises(TargetError, match=r"or one of 5 names of classes; got 'ants'\. Did you mean 'ant'"):
         explain(tiny.loaded(), tiny.picture(0), methods=["saliency"], target="ants")
     with pytest.raises(TargetError, match=r"got 'ants'\.$"):
         explain(NET, X, methods=["saliency"], target="ants")

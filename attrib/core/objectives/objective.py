@@ -143,14 +143,19 @@ def _tensor(output: Any) -> Tensor:
 
 def _remedy(output: Any) -> str:
     """The objective for such an output."""
-    if isinstance(output, Mapping):
-        dense = [key for key, value in output.items() if isinstance(value, Tensor) and value.ndim == 4]
-        if dense:
-            return f"For a segmentation use Region(class, key={dense[0]!r})"
-        return f"Name the entry, as in lambda out: out[{next(iter(output), 'scores')!r}][:, 3]"
+    if isinstance(output, Mapping) and (dense := _entries(output, 4)) and not _entries(output, 2):
+        return f"For a segmentation use Region(class, key={dense[0]!r})"
     if output and isinstance(output, (tuple, list)) and all(isinstance(one, Mapping) for one in output):
         return "For a detector use Box(box, label)"
-    return "Name the entry, as in lambda out: out[0][:, 3]"
+    named = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
+    first = next(iter([*_entries(named, 2), *named]), "scores")
+    entry = "[0]" if hasattr(output, "__getitem__") else f".{first}"
+    return f"Name the entry, as in lambda out: out{f'[{first!r}]' if named is output else entry}[:, 3]"
+
+
+def _entries(named: Mapping[Any, Any], axes: int) -> list[Any]:
+    """Keys of the Tensors with so many axes: 2 for scores of classes, 4 for maps of them."""
+    return [key for key, value in named.items() if isinstance(value, Tensor) and value.ndim == axes]
 
 
 @dataclass(frozen=True, eq=False)
