@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from attrib.errors import RuleError
+import attrib
+from attrib.errors import ModelError, RuleError
 from tests import nets
 from tests.oracles.models import EXACT
 from tests.signals import handed, won
@@ -167,3 +168,19 @@ def test_the_dual_of_a_sum_gets_nothing_by_its_shortcut() -> None:
     plus, minus = x[0] * weight.clamp(min=0), x[0] * (-weight).clamp(min=0)
     plus[2] += x[0, 2]
     assert_close(won(model, x, 2, "start", contrastive=True)[0], plus / plus.sum() - minus / minus.sum(), **EXACT)
+
+
+class Bag:
+    """An output that is no tuple, list or dictionary."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+
+def test_an_output_that_hides_its_tensors_is_refused() -> None:
+    method = attrib.ExcitationBackprop(nets.Packed(Bag), "chain.conv2")
+    with pytest.raises(ModelError, match=r"output must hold Tensors in tuples, lists or dicts, .*; it is a Bag. Wrap"):
+        method.attribute(nets.batch(), lambda out: out.logits[:, 3])
+    method = attrib.ExcitationBackprop(nets.make("module"), "conv2")
+    with pytest.raises(ModelError, match="must depend differentiably on the model's output"):
+        method.attribute(nets.batch(), lambda out: out[:, 3].detach())
