@@ -127,6 +127,9 @@ def batch(inputs: object) -> tuple[Tensor, ...]:
 
 
 def _one(item: Tensor) -> None:
+    if item.is_nested or item.is_meta or item.layout is not torch.strided:
+        kind = "nested" if item.is_nested else "without values, on the meta device" if item.is_meta else item.layout
+        raise InputError(f"inputs must be dense tensors with values; got one that is {kind}.")
     if not item.is_floating_point():
         raise InputError(
             f"inputs must be floating point; got {item.dtype}. Convert and normalise as the model expects; "

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import attrib
 from attrib.core import capture, frozen
-from attrib.errors import LayerError, ModelError
+from attrib.errors import InputError, LayerError, ModelError
 from attrib.registry import METHODS
 from tests.test_frozen import same, state
 
@@ -67,19 +67,32 @@ def script(kind: str) -> nn.Module:
     return quietly(kind, make())
 
 
+RUNS: list[None] = []  # of compiled code
+
+
+def counting(graph: nn.Module, _: object) -> Callable[..., object]:
+    """A backend of `torch.compile`."""
+
+    def run(*args: object) -> object:
+        RUNS.append(None)
+        return graph.forward(*args)
+
+    return run
+
+
 class CompiledForward(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.net = make()
 
-    @torch.compile(backend="eager")
+    @torch.compile(backend=counting)
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 
 
 def compiled_in_place() -> nn.Module:
     model = make()
-    model.compile(backend="eager")
+    model.compile(backend=counting)
     return model
 
 
@@ -89,7 +102,7 @@ def test_compiled_code_is_explained_as_it_was_written_and_compiled_again_afterwa
 ) -> None:
     model = compiled()
     model(X)  # it is compiled here
-    call = model._compiled_call_impl
+    runs = len(RUNS)
     for name in ("gradcam", "scorecam", "guided"):
         torch.testing.assert_close(method(name, model).attribute(X, 3), method(name, make()).attribute(X, 3))
     layer = "3" if isinstance(model, nn.Sequential) else "net.3"
@@ -97,8 +110,9 @@ def test_compiled_code_is_explained_as_it_was_written_and_compiled_again_afterwa
         model(X)
     assert acts[layer].shape == (2, 8, 8, 8)
     assert len(attrib.layer_table(model, X)) >= len(make())
-    assert model._compiled_call_impl is call
-    assert torch._dynamo.eval_frame._stance.stance == "default"
+    assert len(RUNS) == runs > 0
+    model(X)
+    assert len(RUNS) > runs
 
 
 class Inferred(nn.Module):
@@ -172,3 +186,90 @@ def test_a_scripted_part_is_left_out_where_layers_are_looked_for_and_refused_whe
     with pytest.raises(LayerError, match="layer '3' must run in Python; it is scripted or traced"):
         attrib.GradCAM(model, "3").attribute(X, 3)
     assert not any(part._forward_hooks for part in model.modules() if not isinstance(part, torch.jit.ScriptModule))
+
+
+def without_statistics() -> nn.Sequential:
+    model = make()
+    model[4] = nn.BatchNorm2d(8, track_running_stats=False).eval()
+    return model
+
+
+@pytest.mark.parametrize("name", ["gradcam", "integrated_gradients", "occlusion", "saliency"])
+def test_examples_that_would_change_each_others_scores_are_refused(name: str) -> None:
+    with pytest.raises(ModelError, match=r"'4' has none \(track_running_stats=False\).*pass one example"):
+        method(name, without_statistics()).attribute(X, 3)
+
+
+def test_one_example_at_a_time_needs_no_running_statistics() -> None:
+    model = without_statistics()
+    saliency, occlusion = attrib.Saliency(model), attrib.Occlusion(model, window=8, batch_size=1)
+    for one in (saliency, occlusion):
+        assert one.attribute(X[:1], 3).abs().sum() > 0
+    with pytest.raises(ModelError, match="batch_size=1"):
+        attrib.Occlusion(model, window=8, batch_size=4).attribute(X[:1], 3)
+
+
+def test_a_batch_in_training_mode_is_the_users_own_choice() -> None:
+    assert len(attrib.layer_table(without_statistics().train(), X)) == len(make())
+
+
+def test_weights_on_the_meta_device_and_weights_that_are_not_there_yet_are_refused_in_words() -> None:
+    with pytest.raises(ModelError, match="meta is not on the expected device"):
+        attrib.Saliency(make().to("meta")).attribute(X, 3)
+    lazy = nn.Sequential(nn.LazyConv2d(4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(ModelError, match=r"those of a LazyConv2d are made in its first forward pass\. Run the model"):
+        attrib.Saliency(lazy).attribute(X, 3)
+    assert type(lazy[0]) is nn.LazyConv2d
+
+
+@pytest.mark.parametrize(
+    ("x", "kind"),
+    [
+        (X.to("meta"), "without values, on the meta device"),
+        (X.to_sparse(), "torch.sparse_coo"),
+        (torch.nested.nested_tensor([X[0], X[1, :, :8]], layout=torch.jagged), "nested"),
+    ],
+)
+def test_inputs_that_are_not_dense_are_refused_in_words(x: Tensor, kind: str) -> None:
+    with pytest.raises(InputError, match=f"^inputs must be dense tensors with values; got one that is {kind}"):
+        attrib.Saliency(make()).attribute(x, 3)
+
+
+class Failing(nn.Module):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [AssertionError("Guard failed"), AttributeError("no"), IndexError(), KeyError("key"), TypeError("3"), ValueError()],
+)
+def test_a_usual_error_of_the_model_is_told_with_its_kind_and_inputs_and_as_the_cause(error: Exception) -> None:
+    kind = type(error).__name__
+    with pytest.raises(ModelError, match=rf"inputs \(2, 3, 16, 16\) torch.float32 on cpu: {kind}: ") as caught:
+        attrib.Saliency(Failing(error)).attribute(X, 3)
+    assert caught.value.__cause__ is error
+
+
+class Registering(nn.Module):
+    """Has a buffer from its first pass on, and remembers that it has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.ready = make(), False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.ready:
+            self.register_buffer("mean", x.detach().mean((0, 2, 3), keepdim=True))
+            self.ready = True
+        return self.net(x - self.mean)
+
+
+def test_a_buffer_that_the_model_registers_stays_so_that_it_can_run_again() -> None:
+    model = Registering()
+    first = attrib.Saliency(model).attribute(X, 3)
+    torch.testing.assert_close(attrib.Saliency(model).attribute(X, 3), first)

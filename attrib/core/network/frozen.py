@@ -47,7 +47,8 @@ def frozen(model: Callable[..., Any]) -> Iterator[None]:
     Per-module ``training`` flags, per-parameter ``requires_grad``, buffers and torch's random state (CPU, and CUDA
     once it is initialised) are put back afterwards, also when the block raises. Autograd is switched on, and compiled
     code runs as it was written. Of a plain function, whose module cannot be seen, only the random state is kept. A
-    buffer that the model registers while it runs stays: the model may remember elsewhere that it has it.
+    buffer that the model registers while it runs stays: the model may remember elsewhere that it has it. Threads need
+    a model each.
     """
     if torch.is_inference_mode_enabled():
         raise ModelError(
