@@ -231,6 +231,13 @@ def test_a_custom_function_that_keeps_its_gradient_beside_rectifiers_is_said() -
         method("guided", Net(lambda z: Rectified.apply(torch.relu(z)), False)).attribute(Z)
 
 
+def test_hooks_of_torch_are_no_custom_functions() -> None:
+    layer = nn.Identity()
+    layer.register_full_backward_hook(lambda *_: None)
+    found = method("guided", Net(lambda z: layer(torch.relu(z)), False)).attribute(Z)
+    torch.testing.assert_close(found, passed_back("guided", (Z > 0).double()))
+
+
 def test_activations_can_be_chosen_by_family() -> None:
     net = Net(lambda z: F.leaky_relu(torch.relu(z), 0.1), False)
     found = attrib.coverage(method("guided", net, activations=["relu"]), Z)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.modules import _functions
 
 KINDS = {
     "relu": "ReLU",
@@ -33,6 +34,7 @@ RECTIFIERS = ("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "c
 SMOOTH = ("silu", "gelu", "hardswish", "mish")
 FAMILIES = (*RECTIFIERS, *SMOOTH)
 NORMS = ("local_response_norm",)  # no activation, but it can be given another backward pass in the same way
+TORCHS_OWN = frozenset(vars(_functions))  # written as custom functions are; none of them is an activation
 LAYER = "layer"  # one that is passed over by name, see `passed_over`
 
 

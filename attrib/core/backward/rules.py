@@ -33,6 +33,7 @@ from attrib.core.backward.activations import (
     NORMS,
     RECTIFIERS,
     SMOOTH,
+    TORCHS_OWN,
     family_of,
     family_of_node,
     shrinks,
@@ -142,7 +143,7 @@ class Coverage:
                 "activations='all' overrides them too.",
                 stacklevel=2,
             )
-        elif any(family not in KINDS for family in self.left):
+        elif not TORCHS_OWN.union(KINDS).issuperset(self.left):
             warnings.warn(
                 f"{self}. Their own gradient was used: no rule reaches custom autograd functions. "
                 "Where one is an activation, write it with torch's.",
