@@ -1,9 +1,13 @@
-"""Options by the names that users of other libraries know, in the constructor or where those libraries take them."""
+"""What users of other libraries try first is right, or is refused with the name and the place that it has here."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import captum.attr
+import numpy as np
 import pytest
 import torch
 from captum.attr import NoiseTunnel
@@ -11,7 +15,9 @@ from torch import Tensor, nn
 
 import attrib
 from attrib import METHODS
-from attrib.errors import AttribError, OptionError
+from attrib.errors import AttribError, InputError, LayerError, OptionError, TargetError
+from attrib.interop.captum import from_captum
+from attrib.io import LoadedModel
 from tests import nets
 
 
@@ -102,3 +108,134 @@ def test_captums_name_of_an_option_wins_over_the_default_of_ours(net: nn.Module)
 def test_the_name_of_a_class_is_understood_where_a_key_is_meant(name: str, key: str) -> None:
     with pytest.raises(LookupError, match=f"Did you mean {key!r}"):
         METHODS[name]
+
+
+def test_a_list_of_layers_is_refused_by_type_and_sent_to_fused(net: nn.Module) -> None:
+    with pytest.raises(LayerError) as refused:
+        attrib.GradCAM(net, [net.conv2])  # type: ignore[list-item, arg-type]
+    assert str(refused.value) == (
+        "layer must be a dotted name or an nn.Module; got list. For several layers use Fused."
+    )
+
+
+def test_a_window_larger_than_the_picture_is_refused_unless_it_is_a_band(net: nn.Module, x: Tensor) -> None:
+    with pytest.raises(InputError, match=r"window must fit into the map, \(8, 6\), along some axis; got \(9, 9\)"):
+        attrib.Occlusion(net, window=9).attribute(x, 3)
+    with pytest.raises(InputError, match=r"window must fit into the map, \(4, 3\)"):
+        attrib.Occlusion(net, "conv2", window=5).attribute(x, 3)
+    band = attrib.Occlusion(net, window=(2, 7), stride=2).attribute(x, 3)
+    assert torch.equal(band, attrib.Occlusion(net, window=(2, 6), stride=2).attribute(x, 3))
+
+
+def test_more_class_maps_than_classes_are_refused_by_their_number(net: nn.Module, x: Tensor) -> None:
+    for method in (attrib.GradCAM(net), attrib.Occlusion(net)):  # one shares its pass, one does not
+        with attrib.core.count() as cost, pytest.raises(TargetError, match="at most the 5 that the model has; got 6"):
+            attrib.class_maps(method, x, 6)
+        assert cost.forwards <= 2 * len(x)  # "auto" takes one
+    assert attrib.class_maps(attrib.GradCAM(net), x, 5).maps.shape[1] == 5
+
+
+@pytest.mark.parametrize("name", ["feature_ablation", "lime", "kernel_shap", "shapley_sampling"])
+@pytest.mark.parametrize(
+    ("mask", "says"),
+    [
+        (
+            torch.zeros(1, 1, 7, 7).long(),
+            r"feature_mask must broadcast to the input \(2, 3, 8, 6\); got \(1, 1, 7, 7\)",
+        ),
+        (torch.zeros(1, 1, 1, 8, 6).long(), "must broadcast to the input"),
+        (torch.zeros(3, 1, 8, 6).long(), "must broadcast to the input"),
+        (np.zeros((8, 6), int), r"got ndarray\. Convert it with torch\.from_numpy"),
+        (torch.zeros(1, 1, 8, 6), r"whole numbers; got torch\.float32\. Convert it with mask\.long\(\)"),
+    ],
+    ids=["coarse", "five axes", "other batch", "array", "float"],
+)
+def test_a_mask_of_regions_that_does_not_fit_is_refused(
+    net: nn.Module, x: Tensor, name: str, mask: Any, says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        METHODS[name](net, feature_mask=mask).attribute(x, 3)
+
+
+def test_a_mask_without_batch_and_channels_is_one_for_all_also_where_its_height_is_the_batch(net: nn.Module) -> None:
+    x, mask = nets.batch(n=8), torch.arange(48).reshape(8, 6) // 12
+    found = METHODS["feature_ablation"](net, feature_mask=mask).attribute(x, 3)
+    assert torch.equal(found, METHODS["feature_ablation"](net, feature_mask=mask[None, None]).attribute(x, 3))
+
+
+@pytest.fixture
+def made() -> Iterator[Callable[[type[Any]], type[Any]]]:
+    names = []
+
+    def make(kind: type[Any]) -> type[Any]:
+        names.append("made_for_a_test")
+        return from_captum(kind, name=names[-1])
+
+    yield make
+    for name in names:
+        METHODS.remove(name)
+
+
+def test_captums_methods_without_a_target_need_none(
+    net: nn.Module, x: Tensor, made: Callable[[type[Any]], type[Any]]
+) -> None:
+    method = made(captum.attr.LayerActivation)(net, "conv2", channels="none")
+    with torch.no_grad():
+        act = net.conv2(net.pool(net.conv1(x).relu()))
+    assert torch.equal(method.attribute(x), act)
+    assert torch.equal(method.attribute(x, target=None), method.attribute(x, target=3))
+
+
+def test_no_target_is_needed_where_nothing_is_made_of_it(net: nn.Module, x: Tensor) -> None:
+    plain = attrib.EigenCAM(net)
+    assert torch.equal(plain.attribute(x), plain.attribute(x, 3))
+    with pytest.raises(TargetError, match="target is required"):
+        attrib.EigenCAM(net, gradient=True).attribute(x)
+    with pytest.raises(TargetError, match="lie in"):
+        plain.attribute(x, 99)
+
+
+NAMES = ("cat", "Dog", "dog", "crane", "crane")
+
+
+@pytest.fixture
+def loaded(net: nn.Module) -> LoadedModel:
+    return LoadedModel(net, lambda _: torch.zeros(3, 8, 6), categories=NAMES)
+
+
+def test_a_class_has_a_number_whatever_the_case_of_its_name(loaded: LoadedModel) -> None:
+    assert [loaded.index(name) for name in ("cat", "CAT", "Dog", "dog")] == [0, 0, 1, 2]
+    assert loaded.label(loaded.index("cat")) == "cat"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("crane", "target must name one class; 'crane' is 3 and 4. Pass a number."),
+        ("DOG", "'DOG' is 1 and 2"),
+        ("catt", "a class of model must be one of 5 names of classes; got 'catt'. Did you mean 'cat'?"),
+        (3, "got 3"),
+    ],
+)
+def test_a_name_that_is_no_class_or_two_is_refused(loaded: LoadedModel, name: Any, says: str) -> None:
+    with pytest.raises(InputError, match=re.escape(says)):
+        loaded.index(name)
+
+
+def test_a_model_without_names_says_so(net: nn.Module) -> None:
+    bare = LoadedModel(net, lambda _: torch.zeros(3, 8, 6))
+    with pytest.raises(InputError, match="a class of model must be a number, as its names are not known; got 'cat'"):
+        bare.index("cat")
+
+
+@pytest.mark.parametrize("classes", ["cat", ["cat"], [["cat"], ["cat"]]])
+def test_the_name_of_a_class_is_sent_to_the_loaded_model(net: nn.Module, x: Tensor, classes: Any) -> None:
+    with pytest.raises(TargetError, match=r"got 'cat'.* A LoadedModel knows the number of a class: net.index\('cat'\)"):
+        attrib.class_maps(attrib.GradCAM(net), x, classes)
+    with pytest.raises(TargetError, match=r"got 'cat'.* A LoadedModel knows the number of a class: net.index\('cat'\)"):
+        attrib.GradCAM(net).attribute(x, classes)
+
+
+def test_explain_takes_names_in_any_case(loaded: LoadedModel, x: Tensor) -> None:
+    found = attrib.explain(loaded, x, methods="saliency", target="CAT")
+    assert [asked.index for asked in found.asked["CAT"]] == [0, 0]

@@ -98,7 +98,7 @@ def test_a_warning_says_when_nothing_was_passed_over(given: Any) -> None:
         (["9"], LayerError, "has no layer '9'"),
         (["2#0"], LayerError, "must be a module, every call of it; got '2#0'"),
         (["2@input"], LayerError, "must be a module, every call of it; got '2@input'"),
-        ([3], LayerError, "layer must be a dotted name or an nn.Module; got 3"),
+        ([3], LayerError, "layer must be a dotted name or an nn.Module; got int"),
         (3, InputError, "norm_layers must be one of 'grad', 'skip'; got 3"),
     ],
 )

@@ -32,8 +32,8 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
     """One method. Subclasses write `_attribute` and nothing else of the flow.
 
     ``needs_layer`` says that a method explains a layer, which is picked if none is named; without ``takes_layer`` it
-    explains inputs only, and a layer is refused. Without ``uses_target`` the maps are the same whatever is asked: the
-    target is checked as for any method, and changes nothing.
+    explains inputs only, and a layer is refused. Without ``uses_target`` the maps are the same whatever is asked: a
+    target is checked as for any method, changes nothing, and may be left out.
 
     Args:
         model: an ``nn.Module``, or any callable where no layer is needed.
@@ -81,7 +81,8 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
             inputs: Tensor ``(N, C, H, W)``, or a tuple of tensors that share N.
             target: what to explain, see `attrib.core.as_objective`.
             layer: overrides the constructor's for this call.
-            additional_forward_args: one further argument of the model, or a tuple of them.
+            additional_forward_args: one further argument of the model, or a tuple of them. Where examples are
+                repeated, tensors with one entry per example are, too, also those in tuples, lists and dicts.
             unknown: refused; the options of a method are those of its constructor.
 
         Returns:
@@ -103,7 +104,7 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
     ) -> Iterator[Query]:
         """Check the arguments of `attribute` and open the `Query` that answers them, with the model `frozen`."""
         with self.opened(inputs, additional_forward_args) as (tensors, extra):
-            objective = as_objective(target)
+            objective = as_objective(target, needed=self.uses_target)
             yield Query(self.model, tensors, objective, self.settle(layer, tensors, extra), extra)
 
     @contextmanager

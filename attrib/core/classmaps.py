@@ -12,8 +12,8 @@ from torch import Tensor
 
 from attrib import checks
 from attrib.core.attribution import Attribution
-from attrib.core.objectives.indices import Index, as_index
-from attrib.core.objectives.objective import ClassScore, Objective, Predicted
+from attrib.core.objectives.indices import Index, as_index, by_name
+from attrib.core.objectives.objective import Acts, ClassScore, Objective, Predicted
 from attrib.core.query import Clean, Query
 from attrib.core.together import Together
 from attrib.errors import InputError, ShapeError, TargetError
@@ -48,6 +48,18 @@ class ClassMaps:
         With ``relu=False`` (the default of CAM, not of Grad-CAM) it is the map of the difference of the scores.
         """
         return self.of(index) - self.of(other)
+
+
+@dataclass(frozen=True)
+class _Ranked(Predicted):
+    """One of the ``count`` classes with the highest scores; the first to be asked knows whether there are so many."""
+
+    count: int = 1
+
+    def bind(self, output: Any, acts: Acts) -> Objective:
+        if isinstance(output, Tensor) and output.ndim == 2 and self.count > output.shape[1]:
+            raise TargetError(f"classes must be at most the {output.shape[1]} that the model has; got {self.count}.")
+        return super().bind(output, acts)
 
 
 def class_maps(
@@ -122,12 +134,14 @@ def _objectives(classes: object, query: Query) -> list[Objective]:
     if classes is None:
         return [Predicted(rank=rank) for rank in range(min(_SHOWN, _outputs(query)))]
     if isinstance(classes, str):
-        checks.choice("classes", classes, ("all",))
+        if classes != "all":
+            raise TargetError(f"classes must be a count, numbers or 'all'; got {classes!r}.{by_name(classes)}")
         return [ClassScore(index) for index in range(_outputs(query))]
     rows: object = classes.tolist() if isinstance(classes, (Tensor, np.ndarray)) else classes
     if isinstance(rows, Sequence):
         return [ClassScore(column) for column in _columns(list(rows))]
-    return [Predicted(rank=rank) for rank in range(checks.integer("classes", rows, 1))]
+    count = checks.integer("classes", rows, 1)
+    return [_Ranked(rank=rank, count=count) for rank in range(count)]
 
 
 def _outputs(query: Query) -> int:

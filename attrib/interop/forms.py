@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,9 +78,27 @@ def labels(given: Regions, inputs: tuple[Tensor, ...], rows: Tensor) -> tuple[Te
         )
     found = given(*parts) if callable(given) else given
     each = found if isinstance(found, tuple) else (found,)
-    if len(each) != len(inputs) or not all(isinstance(mask, Tensor) for mask in each):
-        raise InputError(f"feature_mask must be one Tensor for each of {len(inputs)} inputs; got {_told(found)}.")
-    return tuple(_of(mask, rows, len(inputs[0])) for mask in each)
+    if len(each) != len(inputs):
+        got = len(found) if isinstance(found, tuple) else type(found).__name__
+        raise InputError(f"feature_mask must be one Tensor for each of {len(inputs)} inputs; got {got}.")
+    seen = parts if callable(given) else inputs
+    return tuple(_of(_checked(mask, x), rows, len(inputs[0])) for mask, x in zip(each, seen, strict=True))
+
+
+def _checked(mask: object, x: Tensor) -> Tensor:
+    """Whole numbers that broadcast to ``x``, with all its axes; the first is 1 where all examples share regions."""
+    if not isinstance(mask, Tensor):
+        hint = " Convert it with torch.from_numpy." if type(mask).__module__ == "numpy" else ""
+        raise InputError(f"feature_mask must be a Tensor for each input; got {type(mask).__name__}.{hint}")
+    if mask.is_floating_point() or mask.is_complex() or mask.dtype == torch.bool:
+        raise InputError(f"feature_mask must hold whole numbers; got {mask.dtype}. Convert it with mask.long().")
+    padded = mask.reshape((1,) * (x.ndim - mask.ndim) + tuple(mask.shape))
+    if padded.ndim != x.ndim or any(size not in (1, full) for size, full in zip(padded.shape, x.shape, strict=True)):
+        raise ShapeError(
+            f"feature_mask must broadcast to the input {tuple(x.shape)}; got {tuple(mask.shape)}. Enlarge a coarse one "
+            "with torch.nn.functional.interpolate, mode='nearest'."
+        )
+    return padded
 
 
 def regions(given: Regions | None, inputs: tuple[Tensor, ...], row: Tensor) -> int:
@@ -89,10 +106,6 @@ def regions(given: Regions | None, inputs: tuple[Tensor, ...], row: Tensor) -> i
     if given is None:
         return sum(x[0].numel() for x in inputs)
     return len(torch.unique(torch.cat([mask.flatten() for mask in labels(given, inputs, row)])))
-
-
-def _told(found: Any) -> str:
-    return f"{len(found)}" if isinstance(found, tuple) else type(found).__name__
 
 
 def _of(mask: Tensor, rows: Tensor, n: int) -> Tensor:

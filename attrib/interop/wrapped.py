@@ -230,6 +230,7 @@ def from_captum(captum_class: type[Any], *, name: str | None = None, **options: 
             "__init__": partialmethod(FromCaptum.__init__, **options),
             "captum_class": captum_class,
             "needs_layer": "layer" in signature(captum_class.__init__).parameters,
+            "uses_target": "target" in signature(captum_class.attribute).parameters,
         },
     )
     METHODS.add(key)(made)

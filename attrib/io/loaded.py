@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from attrib.errors import InputError, ModelError
+from attrib.errors import InputError, ModelError, did_you_mean
 from attrib.io import preprocess as pre
 from attrib.io.masks import seen_mask
 from attrib.io.weights import model_hash
@@ -32,6 +32,8 @@ class LoadedModel:
         >>> net = LoadedModel(nn.Flatten(), pre.Preprocess(resize=4, crop=4), categories=("cat", "dog"))
         >>> net.inputs([Image.new("RGB", (6, 5))]).shape, net.label(1)
         (torch.Size([1, 3, 4, 4]), 'dog')
+        >>> net.index("Dog")
+        1
     """
 
     model: nn.Module = field(repr=False)
@@ -97,3 +99,24 @@ class LoadedModel:
         if not 0 <= index < len(self.categories):
             raise InputError(f"index must lie in [0, {len(self.categories) - 1}] for {self.name}; got {index}.")
         return self.categories[index]
+
+    def index(self, name: str) -> int:
+        """The output of the class ``name``, in upper or lower case, to be passed as a target.
+
+        Raises:
+            InputError: no class has this name, or several have it.
+        """
+        names = self.categories or ()
+        found = named(names, name)
+        if len(found) > 1:  # ImageNet has two cranes and two maillots
+            raise InputError(f"target must name one class; {name!r} is {' and '.join(map(str, found))}. Pass a number.")
+        if not found:
+            kind = f"one of {len(names)} names of classes" if names else "a number, as its names are not known"
+            raise InputError(f"a class of {self.name} must be {kind}; got {name!r}.{did_you_mean(str(name), names)}")
+        return found[0]
+
+
+def named(names: Sequence[str], name: object) -> list[int]:
+    """Where ``name`` stands among ``names``; letters of the other case count where no name is spelled like it."""
+    spelled = [i for i, other in enumerate(names) if other == name]
+    return spelled or [i for i, other in enumerate(names) if other.casefold() == str(name).casefold()]

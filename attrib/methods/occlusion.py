@@ -43,7 +43,7 @@ class Occlusion(Attribution):
         model: see `Attribution`.
         layer: hide parts of this layer's activations instead of the inputs.
         window: side of the window, or one per axis, (height, width); None: an eighth of the shorter side, and of each
-            side of a volume.
+            side of a volume. One that is larger than the map along every axis is refused, as nothing would be left.
         stride: step of the window, at most its size; half the window if None.
         baseline: what the window shows, see `resolve_baseline`.
         score: score space (``"logit"``, ``"probability"``, ``"log_probability"``, ``"log_odds"``); None: the target's.

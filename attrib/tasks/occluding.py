@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attrib.analysis.occlusion.context import object_context
 from attrib.analysis.occlusion.maps import occlusion_maps
 from attrib.core import Query, frozen
-from attrib.errors import InputError, TargetError
+from attrib.errors import InputError, TargetError, did_you_mean
 from attrib.io import LoadedModel, load_image
 from attrib.io.masks import load_mask
 from attrib.report.occluded import Occluded
@@ -91,5 +91,6 @@ def _told(mask: object) -> str:
 def _class(network: Network, name: int | str) -> int:
     index = network.class_index(name) if isinstance(name, str) else name
     if index is None:
-        raise TargetError(f"classes must be numbers or names of classes; got {name!r}.")
+        close = did_you_mean(str(name), network.names)
+        raise TargetError(f"classes must be numbers or names of classes; got {name!r}.{close}")
     return index

@@ -63,16 +63,12 @@ def _from_text(network: Network, text: str) -> Objective:
     """The class of that name, or what else the text means."""
     if (index := network.class_index(text)) is not None:
         return as_objective(index)
-    try:
-        return as_objective(text)
-    except TargetError as exc:
-        names = (network.loaded.categories if network.loaded else None) or ()
-        known = (
-            f" It may also be one of {len(names)} names of classes.{did_you_mean(text, dict.fromkeys(names))}"
-            if names
-            else ""
+    if network.names and text != "predicted" and ":" not in text:
+        raise TargetError(
+            f"target as text must be 'predicted', 'layer:channel' or one of {len(network.names)} names of classes; got "
+            f"{text!r}.{did_you_mean(text, network.names)}"
         )
-        raise TargetError(f"{exc}{known}") from None
+    return as_objective(text)
 
 
 def _entries(objective: Objective) -> set[int]:

@@ -15,6 +15,7 @@ from attrib import checks
 from attrib.core.network.layers import unwrap
 from attrib.errors import InputError
 from attrib.io import LoadedModel, list_images, load_image, load_model, model_hash
+from attrib.io.loaded import named
 from attrib.report.facts import SCHEMA, described, device_facts, versions
 
 Model: TypeAlias = "LoadedModel | nn.Module | Callable[..., Any] | str"
@@ -63,18 +64,18 @@ class Network:
         weight = next(self.model.parameters(), x) if isinstance(self.model, nn.Module) else x
         return x.to(weight.device)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the outputs; none where they are not known."""
+        return (self.loaded.categories if self.loaded else None) or ()
+
     def label(self, index: int) -> str:
         """Name of an output, or its number in words."""
-        names = self.loaded.categories if self.loaded else None
-        return names[index] if names is not None and 0 <= index < len(names) else f"class {index}"
+        return self.names[index] if 0 <= index < len(self.names) else f"class {index}"
 
     def class_index(self, name: str) -> int | None:
         """Output of the class ``name``; None where it is not the name of a class."""
-        names = (self.loaded.categories if self.loaded else None) or ()
-        found = [i for i, other in enumerate(names) if other == name]
-        if len(found) > 1:  # ImageNet has two cranes and two maillots
-            raise InputError(f"target must name one class; {name!r} is {' and '.join(map(str, found))}. Pass a number.")
-        return found[0] if found else None
+        return self.loaded.index(name) if self.loaded is not None and named(self.names, name) else None
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says about the model."""

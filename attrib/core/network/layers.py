@@ -93,7 +93,9 @@ def resolve(model: Callable[..., Any], layer: str | nn.Module) -> str:
             f"{type(model).__name__}. A copy of the model has other modules: pass the dotted name, which survives it."
         )
     if not isinstance(layer, str):
-        raise LayerError(f"layer must be a dotted name or an nn.Module; got {layer!r}.")
+        raise LayerError(
+            f"layer must be a dotted name or an nn.Module; got {type(layer).__name__}. For several layers use Fused."
+        )
     if (name := Address.parse(layer).name) not in known:
         raise LayerError(
             f"{type(model).__name__} has no layer {name!r}.{did_you_mean(name, known) or _parts(model)} "

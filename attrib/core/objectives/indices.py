@@ -29,8 +29,13 @@ def as_index(target: Any) -> Index:
         return _from_tensor(target)
     raise TargetError(
         f"target must be a class index, a list, tuple, array or tensor of them, 'predicted', 'layer:channel', "
-        f"an Objective or a callable; got {target!r}."
+        f"an Objective or a callable; got {target!r}.{by_name(target)}"
     )
+
+
+def by_name(value: object) -> str:
+    """What to do with the name of a class, of which a bare model knows nothing; no words for what is no name."""
+    return f" A LoadedModel knows the number of a class: net.index({value!r})." if isinstance(value, str) else ""
 
 
 def _whole(value: Any, target: object) -> int:
@@ -39,7 +44,7 @@ def _whole(value: Any, target: object) -> int:
     try:
         return int(value.__index__())
     except (AttributeError, TypeError, RuntimeError):
-        raise TargetError(f"target must hold whole numbers; got {value!r} in {target!r}.") from None
+        raise TargetError(f"target must hold whole numbers; got {value!r} in {target!r}.{by_name(value)}") from None
 
 
 def _from_list(target: list[Any]) -> Tensor:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from attrib.core.objectives.each import Each
-from attrib.core.objectives.indices import as_index
+from attrib.core.objectives.indices import as_index, by_name
 from attrib.core.objectives.objective import ClassScore, Custom, Objective, Output, Predicted
 from attrib.core.objectives.units import Channel, Neuron
 from attrib.errors import TargetError
@@ -15,7 +19,7 @@ _UNIT = re.compile(
 )
 
 
-def as_objective(target: object) -> Objective:
+def as_objective(target: object, *, needed: bool = True) -> Objective:
     """Read what users pass as ``target``.
 
     ``None`` (the output is one number per example), whole numbers and their lists, tuples, tensors and arrays as in
@@ -23,9 +27,11 @@ def as_objective(target: object) -> Objective:
     as many numbers as the layer has axes), ``"layer4:7:sum"`` and ``":max"`` (a `Channel` reduced so),
     ``"layer4:7:strongest"`` (a `Neuron` without a place), callables ``output -> (N,)`` and `Objective`; and a list of
     objectives or callables, one per example, each called with the output of its example, as pytorch-grad-cam does.
+
+    Where no target is ``needed``, because nothing is made of it, None is taken for outputs of any shape.
     """
     if target is None:
-        return Output()
+        return Output() if needed else Custom(_nothing)
     if isinstance(target, Objective):
         return target
     if isinstance(target, str):
@@ -42,6 +48,12 @@ def as_objective(target: object) -> Objective:
     return ClassScore(as_index(target))
 
 
+def _nothing(output: Any) -> Tensor:
+    """A score of nothing for each example of an output of any form."""
+    first = next(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+    return first.new_zeros(len(first))
+
+
 def _from_text(text: str) -> Objective:
     if text == "predicted":
         return Predicted()
@@ -51,7 +63,7 @@ def _from_text(text: str) -> Objective:
         if place or unit["how"] == "strongest":
             return Neuron(unit["layer"], channel, place=place or None)
         return Channel(unit["layer"], channel, unit["how"] or "mean")  # type: ignore[arg-type]  # one of the words
-    hint = f" For class {text} pass the number {text}, not a string." if text.strip().isdigit() else ""
+    hint = f" For class {text} pass the number {text}, not a string." if text.strip().isdigit() else by_name(text)
     raise TargetError(
         "target as text must be 'predicted', 'layer:channel', 'layer:channel,y,x' or 'layer:channel:how' with mean, "
         f"sum, max or strongest; got {text!r}.{hint}"
