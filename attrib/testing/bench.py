@@ -80,7 +80,7 @@ class Bench:
 
     @property
     def uses_target(self) -> bool:
-        """Whether the method says that its maps depend on the target; that the target is checked is promised anyway."""
+        """Whether the method says that its maps depend on the target; that a target is checked is promised anyway."""
         return bool(getattr(self.method(self.fresh()), "uses_target", True))
 
     def fresh(self) -> nn.Module:
