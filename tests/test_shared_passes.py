@@ -64,6 +64,7 @@ def test_the_graph_of_maps_at_layers_starts_at_the_first_of_them() -> None:
     assert grads == {"conv1": False, "pool": False, "conv2": True}
 
 
+@pytest.mark.filterwarnings("ignore:overrode 2 of 2 ReLU; left 1 Spy alone")  # a scale, no activation
 def test_no_gradient_of_a_weight_is_computed() -> None:
     asked: list[bool] = []
 
