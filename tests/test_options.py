@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import attrib
 from attrib import METHODS
+from attrib.cli import prepare
 from attrib.errors import AttribError, InputError, LayerError, OptionError, TargetError
 from attrib.interop.captum import from_captum
 from attrib.io import LoadedModel
@@ -239,3 +240,10 @@ def test_the_name_of_a_class_is_sent_to_the_loaded_model(net: nn.Module, x: Tens
 def test_explain_takes_names_in_any_case(loaded: LoadedModel, x: Tensor) -> None:
     found = attrib.explain(loaded, x, methods="saliency", target="CAT")
     assert [asked.index for asked in found.asked["CAT"]] == [0, 0]
+
+
+def test_the_command_line_lists_the_options_that_a_method_has() -> None:
+    with pytest.raises(BaseException, match=r"'targetlayer'\. Known: relu, negative, upsample, reshape\."):
+        prepare.methods(["gradcam"], ["gradcam.targetlayer=3"])
+    with pytest.raises(BaseException, match=r"Did you mean 'stride'\? Known: window, stride"):
+        prepare.methods(["occlusion"], ["occlusion.strides=3"])

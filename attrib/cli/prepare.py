@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from attrib.cli.session import usage
-from attrib.errors import InputError
+from attrib.errors import InputError, OptionError
 from attrib.registry import METHODS, METRICS
 
 if TYPE_CHECKING:
@@ -109,10 +109,13 @@ def _with_options(name: str, given: dict[str, object]) -> Any:
     """The method with these options, tried at once, so that a wrong one is told before a network is loaded."""
     from torch import nn
 
+    from attrib import checks
+
     try:
         METHODS[name](nn.Identity(), **given)
     except TypeError as exc:
-        raise InputError(f"--set must name options of {name}: {exc}") from exc
+        known = "" if isinstance(exc, OptionError) else f". Known: {', '.join(checks.keywords(METHODS[name]))}."
+        raise InputError(f"--set must name options of {name}: {exc}{known}") from exc
     return partial(METHODS[name], **given)
 
 
