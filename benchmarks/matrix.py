@@ -264,7 +264,10 @@ def page(results: Mapping[str, Any]) -> str:
     """What the docs show."""
     versions = results["metadata"]["versions"]
     about = f"Tried {results['metadata']['date']} with torch {versions['torch']}, torchvision {versions['torchvision']}"
-    return f"{about} and captum {versions['captum']}.\n\n{table(results['rows'])}"
+    faults = [found for row in results["rows"] for found in row["broken"].values()]
+    maps = sum(words == "map" for row in results["rows"] for words in row["outcomes"].values())
+    kept = f"The promises were tried for {len(faults)} of {maps} maps; {faults.count([])} keep them all."
+    return f"{about} and captum {versions['captum']}. {kept}\n\n{table(results['rows'])}"
 
 
 if __name__ == "__main__":
