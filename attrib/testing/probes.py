@@ -112,8 +112,7 @@ class Fuse:
         try:
             yield self
         finally:
-            self.blown = (
-                None  # it, its traceback and this would keep each other, and the model, until garbage is collected
-            )
+            # it, its traceback and this would keep each other, and the model, until garbage is collected
+            self.blown = None
             for handle in handles:
                 handle.remove()
