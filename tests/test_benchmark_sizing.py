@@ -29,8 +29,9 @@ def test_the_table_of_the_page_is_the_one_of_its_results() -> None:
 
 
 @pytest.mark.slow
-def test_a_small_run_counts_the_passes_of_224_steps(tmp_path: Path) -> None:
+def test_a_small_run_counts_the_passes_of_224_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("skimage")
+    monkeypatch.setitem(sizing.OPTIONS, "occlusion", {"window": 10, "stride": 10})  # pictures of that side
     out, page = tmp_path / "sizing.json", tmp_path / "page.md"
     page.write_text(f"before\n{sizing.BEGIN}\nold\n{sizing.END}\nafter")
     given = ["--model", studies.MODEL, "--images", "2", "--steps", "5", "--threads", "1", "--repeats", "3"]

@@ -179,8 +179,8 @@ def test_all_classes_take_one_forward_pass_and_cam_no_backward() -> None:
     [
         (0, InputError, "classes must be an integer >= 1"),
         ([], TargetError, "at least one class index"),
-        ("every", InputError, "classes must be one of 'all'"),
-        (6, TargetError, r"rank must lie in \[0, 4\] for a model with 5 outputs; got 5"),
+        ("every", TargetError, "classes must be a count, numbers or 'all'; got 'every'"),
+        (6, TargetError, "classes must be at most the 5 that the model has; got 6"),
         ([7], TargetError, r"target must lie in \[0, 4\]"),
         (torch.zeros(2, 2, dtype=torch.int64), TargetError, "one entry per example"),
         ([[0, 1], [2, 3], [4]], TargetError, "one length"),

@@ -116,21 +116,26 @@ def borrowed(name: str, query: Query, seed: int) -> Iterator[None]:
         random.seed(seed)
         try:
             yield
-        except (AttribError, torch.OutOfMemoryError):
+        except (AttribError, torch.OutOfMemoryError) as exc:
+            if query.layer is not None and isinstance(exc.__cause__, AttributeError):
+                raise _no_tensors(name, query.layer, exc.__cause__) from exc
             raise
         except (AssertionError, ValueError) as exc:
             if "sklearn is not available" in str(exc):
                 raise MissingDependency(f"Captum's {name} needs scikit-learn: pip install 'attrib[analysis]'.") from exc
             raise InputError(f"the options must suit Captum's {name}; it says: {_short(exc)}") from exc
-        except AttributeError as exc:  # the model has run before; in hooks of layers Captum takes Tensors for granted
-            if query.layer is None:
-                raise ModelError(f"Captum's {name} failed: {_short(exc)}") from exc
-            raise LayerError(
-                f"layer must take and give Tensors for Captum's {name}; at {query.layer!r} it says: {_short(exc)}. "
-                "Choose a module inside or after it."
-            ) from exc
-        except (RuntimeError, TypeError) as exc:
+        except (RuntimeError, TypeError, AttributeError) as exc:
+            if query.layer is not None and isinstance(exc, AttributeError):
+                raise _no_tensors(name, query.layer, exc) from exc
             raise ModelError(f"Captum's {name} failed: {_short(exc)}") from exc
+
+
+def _no_tensors(name: str, layer: str, exc: AttributeError) -> LayerError:
+    """What to say where a hook of Captum's takes Tensors for granted: the model itself has run before."""
+    return LayerError(
+        f"layer must take and give Tensors for Captum's {name}; at {layer!r} it says: {_short(exc)}. "
+        "Choose a module inside or after it."
+    )
 
 
 def _short(exc: Exception) -> str:

@@ -15,6 +15,7 @@ from attrib.core.masking.placed import Overlap, Place, placed, places
 from attrib.core.objectives.objective import SPACES, Space
 from attrib.core.reduce import widened
 from attrib.core.sweeps.refine import sweep_refined
+from attrib.errors import InputError
 from attrib.registry import METHODS
 
 
@@ -98,7 +99,10 @@ class Occlusion(Attribution):
         return tuple(self._map(query, place) for place in places(query))
 
     def _windows(self, size: tuple[int, ...]) -> Windows:
-        return Windows.usual(size, self.window, self.stride, self.edge)
+        windows = Windows.usual(size, self.window, self.stride, self.edge)
+        if all(window > length for window, length in zip(windows.window, size, strict=True)):
+            raise InputError(f"window must fit into the map, {size}, along some axis; got {windows.window}.")
+        return windows
 
     def _map(self, query: Query, place: Place) -> Tensor:
         windows = self._windows(place.size)

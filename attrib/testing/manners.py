@@ -123,5 +123,6 @@ def _layerrefused(bench: Bench) -> None:
 
 @promise("inference_mode refused in words")
 def _inference_mode(bench: Bench) -> None:
+    model, x = bench.fresh(), bench.x.clone()  # made before, as users do
     with torch.inference_mode():
-        refused(bench.explain, "torch.inference_mode()", "inference_mode", RuntimeError)
+        refused(lambda: bench.explain(x, model=model), "torch.inference_mode()", "inference_mode", RuntimeError)

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.parameter import is_lazy
 
 from attrib import checks
 from attrib.core.network.frozen import frozen
@@ -196,7 +195,7 @@ def _weight(module: nn.Module) -> Tensor:
 
 
 def _numbers(weight: Tensor, name: str) -> Tensor:
-    if is_lazy(weight) or weight.is_meta:
+    if weight.is_meta:
         raise ModelError(f"the weights of {name!r} must be there; they are not initialised. Run the model once first.")
     if weight.is_complex():
         raise LayerError(f"layer must have real weights; those of {name!r} are {weight.dtype}.")

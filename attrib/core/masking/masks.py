@@ -118,7 +118,7 @@ class Windows:
 
     Args:
         size: height and width of what is masked; or its length, or depth, height and width.
-        window: those of the window; it may be larger than the map along some axes, of which it covers all.
+        window: those of the window; one larger than the map covers all of it.
         stride: step of the window along each axis, at most its size.
         edge: ``"full"`` moves the last window back so that it keeps its size; ``"cut"`` lets it hang over the border
             (as Captum does), which hides less there.
@@ -132,8 +132,6 @@ class Windows:
 
     def __post_init__(self) -> None:
         checks.choice("edge", self.edge, ("full", "cut"))
-        if all(window > length for length, window in zip(self.size, self.window, strict=True)):
-            raise InputError(f"window must fit into the map, {self.size}, along some axis; got {self.window}.")
         axes = list(zip(self.size, self.window, self.stride, strict=True))
         for axis, (length, window, stride) in zip("tzyx"[-len(axes) :], axes, strict=True):
             if stride > window and window < length:

@@ -31,7 +31,7 @@ def as_objective(target: object, *, needed: bool = True) -> Objective:
     Where no target is ``needed``, because nothing is made of it, None is taken for outputs of any shape.
     """
     if target is None:
-        return Output() if needed else Custom(_nothing)
+        return Output() if needed else Custom(_everything)
     if isinstance(target, Objective):
         return target
     if isinstance(target, str):
@@ -48,10 +48,12 @@ def as_objective(target: object, *, needed: bool = True) -> Objective:
     return ClassScore(as_index(target))
 
 
-def _nothing(output: Any) -> Tensor:
-    """A score of nothing for each example of an output of any form."""
-    first = next(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
-    return first.new_zeros(len(first))
+def _everything(output: Any) -> Tensor:
+    """The sum of the first Tensor of an output of any form, for each example: all that is asked leads there."""
+    first = next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), None)
+    if first is None:
+        raise TargetError(f"the output must hold a tensor; got {type(output).__name__}.")
+    return first.reshape(len(first), -1).sum(1)
 
 
 def _from_text(text: str) -> Objective:
