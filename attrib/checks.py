@@ -192,8 +192,6 @@ _INSTEAD = {
 
 def misplaced_options(method: str, given: Iterable[str], known: Sequence[str]) -> None:
     """Refuse arguments of ``attribute``, and say which of the options ``known`` of the constructor they are."""
-    if not given:
-        return
     ours = [our_name(name, known) for name in given]
     hints = [_INSTEAD[name] for name in given if name in _INSTEAD]
     if moved := ", ".join(f"{name}=..." for name in ours if name):

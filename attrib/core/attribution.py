@@ -89,7 +89,8 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
             The maps: a Tensor for a Tensor, a tuple for a tuple. Signed, raw, detached, contiguous; shape and meaning
             are the class's Convention.
         """
-        checks.misplaced_options(type(self).__name__, unknown, self.option_names())
+        if unknown:
+            checks.misplaced_options(type(self).__name__, unknown, self.option_names())
         with self.asking(inputs, target, layer, additional_forward_args=additional_forward_args) as query:
             return cast(Inputs, self.answer(self._sharing(query), isinstance(inputs, tuple)))
 
@@ -145,14 +146,10 @@ class Attribution(CaptumAttribution, ABC):  # type: ignore[misc]  # Captum ships
         items = tuple(m.detach().to(dtype).contiguous() for m in (maps if isinstance(maps, tuple) else (maps,)))
         for item in items:
             if len(item) != (n := len(query.inputs[0])):
-                boxes = (
-                    "."
-                    if query.layer is None
-                    else (
-                        f": the first axis of layer {query.layer!r} are boxes, windows or tokens. Choose another layer."
-                    )
+                hint = f": the first axis of layer {query.layer!r} are boxes, windows or tokens. Choose another layer."
+                raise LayerError(
+                    f"maps must be one for each of {n} examples; got {tuple(item.shape)}{hint if query.layer else '.'}"
                 )
-                raise LayerError(f"maps must be one for each of {n} examples; got {tuple(item.shape)}{boxes}")
             if not checks.finite(item):
                 raise ModelError(
                     f"{type(self).__name__} gave NaN or infinite values; the model's score or gradient is not finite "

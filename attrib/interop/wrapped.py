@@ -212,7 +212,7 @@ def from_captum(captum_class: type[Any], *, name: str | None = None, **options: 
         torch.Size([2, 1, 12, 12])
     """
     _check_class(captum_class)
-    known = ("channels", "absolute", "seed", *Options(captum_class).names)
+    known = (*checks.keywords(FromCaptum), *Options(captum_class).names)
     checks.unknown_options(f"from_captum({captum_class.__name__})", options, known)
     plain = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", captum_class.__name__).lower()
     key = name or (f"captum_{plain}" if plain in METHODS else plain)

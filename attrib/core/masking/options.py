@@ -47,10 +47,10 @@ SWEEP_OPTIONS = tuple(SweepOptions.__annotations__)
 def check_options(options: SweepOptions, *, local: bool = True, of: Any = None) -> SweepOptions:
     """Refuse unknown or malformed sweep options early, and those that do nothing where masks are not ``local``.
 
-    ``of`` is the class or function that they were given to: errors name it, and what else it takes.
+    ``of`` is the method that they were given to: errors name it, and what else it takes.
     """
-    own, what = ((), "sweep") if of is None else (checks.keywords(of), of.__name__)
-    checks.unknown_options(what, options, (*own, *SWEEP_OPTIONS))
+    what, known = ("sweep", SWEEP_OPTIONS) if of is None else (of.__name__, of.option_names())
+    checks.unknown_options(what, options, known)
     if (size := options.get("batch_size", "auto")) != "auto":
         checks.integer("batch_size", size, 1)
     checks.integer("verify", options.get("verify", 1), 0)

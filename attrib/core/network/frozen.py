@@ -57,11 +57,13 @@ def frozen(model: Callable[..., Any]) -> Iterator[None]:
     module = module_of(model)
     parts = [] if module is None else list(module.modules())
     _refuse_lazy(parts)
-    with ExitStack() as undo:  # whose steps are all taken, also when one of them fails
+    steps: list[_Step] = []
+    with ExitStack() as undo:
         undo.enter_context(random_state_kept())
         undo.enter_context(run_eagerly())
+        undo.callback(_take, steps)
         for part in parts:
-            _freeze(part, undo)
+            _freeze(part, steps)
         undo.enter_context(torch.enable_grad())
         yield
 
@@ -75,16 +77,31 @@ def _refuse_lazy(parts: Sequence[nn.Module]) -> None:
             )
 
 
-def _freeze(part: nn.Module, undo: ExitStack) -> None:
+_Step = tuple[Callable[..., None], tuple[Any, ...]]
+
+
+def _take(steps: Sequence[_Step]) -> None:
+    """All of them, also when one fails; an ExitStack would take several times as long as the steps."""
+    failed: Exception | None = None
+    for step, what in steps:
+        try:
+            step(*what)
+        except Exception as exc:  # noqa: PERF203  what is left must be put back
+            failed = failed or exc
+    if failed:
+        raise failed
+
+
+def _freeze(part: nn.Module, undo: list[_Step]) -> None:
     for name, buffer in part._buffers.items():
         if buffer is not None:
-            undo.callback(_put_back, part, name, buffer, buffer.detach().clone())
+            undo.append((_put_back, (part, name, buffer, buffer.detach().clone())))
     if hasattr(part, "training"):  # not in scripted modules that are frozen for good
-        undo.callback(_set, part, "training", part.training)
+        undo.append((_set, (part, "training", part.training)))
         _set(part, "training", False)  # not .eval(): some modules override it to merge or change weights
     for weight in part._parameters.values():
         if weight is not None and not weight.is_inference():  # those made in inference mode cannot be set
-            undo.callback(_set, weight, "requires_grad", weight.requires_grad)
+            undo.append((_set, (weight, "requires_grad", weight.requires_grad)))
             _set(weight, "requires_grad", False)
 
 
